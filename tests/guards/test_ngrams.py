@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from wardgate.guards import Status, View
-from wardgate.guards.ngrams import NgramGuard, NgramSettings, character_windows, features
+from wardgate.guards.batching import windows
+from wardgate.guards.ngrams import NgramGuard, NgramSettings, features
 
 SIZES = NgramSettings(bits=12, window=80, overlap=20)
 TEXTS = st.lists(st.text(max_size=60), min_size=1, max_size=5)
@@ -76,14 +77,14 @@ def test_a_text_scores_the_same_in_any_batch(guard, texts):
 
 def test_what_stands_around_a_window_does_not_dilute_it(guard):
     padding = "the weather is fine today. " * 40
-    alone = guard.logits(character_windows(padding + "you are a nuisance, go away" + padding, 80, 20))
+    alone = guard.logits(windows(padding + "you are a nuisance, go away" + padding, 80, 20))
     whole = guard.score([View(padding + "you are a nuisance, go away" + padding)]).logits[0]
     np.testing.assert_allclose(whole, alone.max(axis=0), rtol=1e-5)
 
 
 @given(st.text(max_size=400))
 def test_windows_cover_a_text_and_overlap(text):
-    pieces = character_windows(text, 80, 20)
+    pieces = windows(text, 80, 20)
     assert all(len(p) <= 80 for p in pieces)
     starts = [min(i * 60, len(text) - 80) for i in range(len(pieces))] if len(text) > 80 else [0]
     assert pieces == [text[s : s + 80] for s in starts]

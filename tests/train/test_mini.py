@@ -17,7 +17,8 @@ from transformers import BertConfig, BertModel  # noqa: E402
 from wardgate.data.example import Example  # noqa: E402
 from wardgate.engine.bundle import load_bundle  # noqa: E402
 from wardgate.guards import View  # noqa: E402
-from wardgate.guards.encoder import EncoderGuard, EncoderSettings, windows  # noqa: E402
+from wardgate.guards.batching import windows  # noqa: E402
+from wardgate.guards.encoder import EncoderGuard, EncoderSettings  # noqa: E402
 from wardgate.hazards import HAZARDS, WARDGATE, Hazard  # noqa: E402
 from wardgate.train.encoder_model import EncoderGuardModel, masked_multilabel_loss  # noqa: E402
 from wardgate.train.export import export_onnx, q4_blocks  # noqa: E402

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
 T = TypeVar("T", bound="Hashable")
+S = TypeVar("S", str, list[int])
 
 
 def plan_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
@@ -54,6 +55,17 @@ def halve(batch: Sequence[int]) -> list[list[int]]:
     """Split a batch that did not fit into memory in two; a batch of one comes back whole."""
     middle = len(batch) // 2
     return [list(part) for part in (batch[:middle], batch[middle:]) if part]
+
+
+def windows(whole: S, size: int, overlap: int) -> list[S]:
+    """Cut tokens or letters into windows of at most `size` that overlap by at least `overlap` and cover them all.
+
+    What is empty has one empty window.
+    """
+    if len(whole) <= size:
+        return [whole]
+    starts = [*range(0, len(whole) - size, size - overlap), len(whole) - size]
+    return [whole[s : s + size] for s in starts]
 
 
 def distinct(items: Sequence[T]) -> tuple[list[T], list[int]]:

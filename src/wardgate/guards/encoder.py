@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wardgate.guards.batching import plan_batches
-from wardgate.guards.scores import Link, Scores, Status, View
+from wardgate.guards.batching import plan_batches, windows
+from wardgate.guards.scores import Link, Scores, View
 from wardgate.hazards import WARDGATE, LabelMap
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class EncoderGuard:
 
     def score(self, batch: Sequence[View]) -> Scores:
         """Score a batch; rows keep the order given."""
-        texts = [v.text if v.response is None else f"{v.text}\n\n{v.response}" for v in batch]
+        texts = [v.joined for v in batch]
         fits = [len(t) <= self.settings.max_characters for t in texts]
         ids = [
             e.ids
@@ -92,15 +92,8 @@ class EncoderGuard:
         ms = np.zeros(len(batch), dtype=np.float32)
         if rows:
             logits[rows], ms[rows] = self._windowed(ids)
-        over = f"longer than {self.settings.max_characters} characters"
-        return Scores(
-            guard=self.name,
-            labels=self.labels.labels,
-            logits=logits,
-            link=self.link,
-            status=tuple(Status.OK if ok else Status.FAILED for ok in fits),
-            ms=ms,
-            reasons=tuple("" if ok else over for ok in fits),
+        return Scores.of_fitting(
+            self.name, self.labels.labels, self.link, logits, ms, fits=fits, limit=self.settings.max_characters
         )
 
     def _windowed(self, ids: Sequence[list[int]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -131,17 +124,6 @@ class EncoderGuard:
             ids[row, len(piece) + 1] = _EOS
         logits: NDArray[np.float32] = self._session.run(None, {"ids": ids, "mask": (ids != _PAD).astype(np.int32)})[0]
         return logits
-
-
-def windows(tokens: list[int], size: int, overlap: int) -> list[list[int]]:
-    """Cut tokens into windows of at most `size` that overlap by at least `overlap` and cover every token.
-
-    An empty text has one empty window.
-    """
-    if len(tokens) <= size:
-        return [tokens]
-    starts = list(range(0, len(tokens) - size, size - overlap))
-    return [tokens[s : s + size] for s in [*starts, len(tokens) - size]]
 
 
 def _clean(text: str) -> str:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wardgate.guards.batching import plan_batches
-from wardgate.guards.scores import Link, Scores, Status, View
+from wardgate.guards.batching import plan_batches, windows
+from wardgate.guards.scores import Link, Scores, View
 from wardgate.hazards import WARDGATE, LabelMap
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ def features(texts: Sequence[str], settings: NgramSettings) -> tuple[NDArray[np.
         rows, int64 of shape (m,), sorted by text; and bounds, int64 of shape (n + 1,): text i has
         `rows[bounds[i]:bounds[i + 1]]`. Every text has at least one.
     """
-    joined = "".join(f" {t} " for t in (t.lower() for t in texts))
-    lengths = np.array([len(t.lower()) + 2 for t in texts], dtype=np.int64)
-    letters = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
+    lowered = [f" {t.lower()} " for t in texts]
+    lengths = np.array([len(t) for t in lowered], dtype=np.int64)
+    letters = np.frombuffer("".join(lowered).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
     owner = np.repeat(np.arange(len(texts)), lengths)
     found = [_letter_groups(letters, owner, settings.grams), _words(letters, owner)]
     hashes = np.concatenate([h for h, _ in found])
@@ -180,12 +180,12 @@ class NgramGuard:
 
     def score(self, batch: Sequence[View]) -> Scores:
         """Score a batch; rows keep the order given."""
-        texts = [v.text if v.response is None else f"{v.text}\n\n{v.response}" for v in batch]
+        texts = [v.joined for v in batch]
         fits = [len(t) <= self.settings.max_characters for t in texts]
         pieces: list[str] = []
         owner: list[int] = []
         for row, (text, ok) in enumerate(zip(texts, fits, strict=True)):
-            cut = character_windows(text, self.settings.window, self.settings.overlap) if ok else []
+            cut = windows(text, self.settings.window, self.settings.overlap) if ok else []
             pieces += cut
             owner += [row] * len(cut)
         logits = np.full((len(batch), len(self.labels.labels)), np.nan, dtype=np.float32)
@@ -196,15 +196,8 @@ class NgramGuard:
             found = self.logits([pieces[i] for i in group])
             np.fmax.at(logits, rows, found)
             np.add.at(ms, rows, (time.perf_counter() - started) * 1000 / len(rows))
-        over = f"longer than {self.settings.max_characters} characters"
-        return Scores(
-            guard=self.name,
-            labels=self.labels.labels,
-            logits=logits,
-            link=self.link,
-            status=tuple(Status.OK if ok else Status.FAILED for ok in fits),
-            ms=ms,
-            reasons=tuple("" if ok else over for ok in fits),
+        return Scores.of_fitting(
+            self.name, self.labels.labels, self.link, logits, ms, fits=fits, limit=self.settings.max_characters
         )
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -215,14 +208,6 @@ class NgramGuard:
         hidden = np.maximum(mean @ self._hidden + self._hidden_bias, 0)
         out: NDArray[np.float32] = (hidden @ self._head + self._head_bias).astype(np.float32)
         return out
-
-
-def character_windows(text: str, size: int, overlap: int) -> list[str]:
-    """Pieces of at most `size` letters that overlap by at least `overlap` and cover the text; one for an empty text."""
-    if len(text) <= size:
-        return [text]
-    starts = [*range(0, len(text) - size, size - overlap), len(text) - size]
-    return [text[s : s + size] for s in starts]
 
 
 def _tensors(path: Path) -> dict[str, NDArray[np.float32]]:

@@ -45,6 +45,11 @@ class View:
     response: str | None = None
     language: str | None = field(default=None, compare=False)
 
+    @property
+    def joined(self) -> str:
+        """The text, with its response as a paragraph after it where there is one."""
+        return self.text if self.response is None else f"{self.text}\n\n{self.response}"
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -97,6 +102,30 @@ class Scores:
 
     def __len__(self) -> int:
         return len(self.status)
+
+    @classmethod
+    def of_fitting(
+        cls,
+        guard: str,
+        labels: tuple[str, ...],
+        link: Link,
+        logits: NDArray[np.float32],
+        ms: NDArray[np.float32],
+        *,
+        fits: Sequence[bool],
+        limit: int,
+    ) -> Self:
+        """Rows of which those that do not fit failed for being longer than `limit` characters."""
+        over = f"longer than {limit} characters"
+        return cls(
+            guard=guard,
+            labels=labels,
+            logits=logits,
+            link=link,
+            status=tuple(Status.OK if fit else Status.FAILED for fit in fits),
+            ms=ms,
+            reasons=tuple("" if fit else over for fit in fits),
+        )
 
     @classmethod
     def failure(

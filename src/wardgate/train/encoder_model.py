@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -41,10 +41,7 @@ class EncoderGuardModel(nn.Module):
 
         base = BertModel.from_pretrained(folder, add_pooling_layer=False)
         if layers is not None:
-            total = len(base.encoder.layer)
-            chosen = [round(i * (total - 1) / max(layers - 1, 1)) for i in range(layers)]
-            base.encoder.layer = nn.ModuleList(base.encoder.layer[i] for i in chosen)
-            base.config.num_hidden_layers = layers
+            keep_layers(base, layers)
         if keep is not None:
             old = base.embeddings.word_embeddings
             base.embeddings.word_embeddings = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
@@ -74,6 +71,14 @@ class EncoderGuardModel(nn.Module):
         pooled = (states * weights).sum(1) / weights.sum(1).clamp(min=1)
         logits: Tensor = self.head(self.dropout(pooled).float())
         return logits
+
+
+def keep_layers(base: Any, layers: int) -> None:
+    """Leave `layers` layers in an encoder, taken evenly from bottom to top, the first and the last among them."""
+    total = len(base.encoder.layer)
+    chosen = [round(i * (total - 1) / max(layers - 1, 1)) for i in range(layers)]
+    base.encoder.layer = nn.ModuleList(base.encoder.layer[i] for i in chosen)
+    base.config.num_hidden_layers = layers
 
 
 def masked_multilabel_loss(

@@ -15,14 +15,13 @@ import yaml
 from wardgate.calibrate import Calibrator
 from wardgate.calibrate.fit import fit_platt
 from wardgate.calibrate.methods import Platt
-from wardgate.calibrate.metrics import ece
 from wardgate.data.audit import audit, text_of
 from wardgate.data.rows import DataError, written
 from wardgate.engine.catalogue import CALIBRATION
 from wardgate.guards import Link, View
 from wardgate.guards.from_card import CARD_FILE, find_card, open_guard
 from wardgate.hazards import HAZARD_INDEX, HAZARDS
-from wardgate.train.pack import FALSE_POSITIVE_RATES, MIN_POSITIVES, MIN_THRESHOLD
+from wardgate.train.pack import FALSE_POSITIVE_RATES, MIN_POSITIVES, MIN_THRESHOLD, figures
 from wardgate.train.recipe import as_dict
 from wardgate.train.targets import targets_for
 
@@ -74,14 +73,14 @@ def finish(
     calibrator = Calibrator(head.labels, head.link, methods)
     save_calibration(folder, calibrator, points)
     held = parts.get("held-back") or parts["calibrate"]
-    figures = described(making, folder) | {
+    told = described(making, folder) | {
         "rows": {part: len(rows) for part, rows in parts.items()},
         "measured_on": "held-back" if parts.get("held-back") else "calibrate (no held-back rows)",
         "seen_in_training": seen_in_training(held, parts["train"]),
         "measured": measure(calibrated(guard, calibrator, held), held, points),
     }
-    write_json(folder / "training.json", figures)
-    return figures
+    write_json(folder / "training.json", told)
+    return told
 
 
 def seen_in_training(held: Sequence[Example], train: Sequence[Example]) -> dict[str, int]:
@@ -215,23 +214,11 @@ def _quantile(p: Array, rate: float) -> float:
 
 def measure(p: Probabilities, examples: Sequence[Example], points: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """Figures of `unsafe`, on the rows that say whether they are."""
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
     known = np.array([e.unsafe is not None for e in examples]) & np.isfinite(p.unsafe)
-    x = p.unsafe[known]
     y = np.array([float(e.unsafe is True) for e in examples])[known]
     if len(set(y)) < 2:
         return {"rows": len(y), "note": "one class only: nothing can be measured"}
-    at = points["balanced"]["unsafe"]
-    return {
-        "rows": len(y),
-        "unsafe_share": round(float(y.mean()), 4),
-        "auprc": round(float(average_precision_score(y, x)), 4),
-        "auroc": round(float(roc_auc_score(y, x)), 4),
-        "ece": round(ece(x, y), 4),
-        "recall_balanced": round(float((x[y == 1] >= at).mean()), 4),
-        "fpr_balanced": round(float((x[y == 0] >= at).mean()), 4),
-    }
+    return figures(p.unsafe[known], y, points["balanced"]["unsafe"])
 
 
 def weights_sha256(folder: Path) -> str:

@@ -37,7 +37,7 @@ CHECKPOINT_EVERY, REPORT_EVERY = 500, 20
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The recipe. The defaults are what the shipped bundle was trained with.
+    """The recipe. The defaults train from the base; `MODELS.md` has what each shipped bundle was trained with.
 
     Attributes:
         seed: drives sampling, shuffling, augmentation and initialisation.
@@ -212,10 +212,7 @@ def fit(
         betas=(0.9, 0.98),
         fused=True,
     )
-    warm = max(1, int(total * settings.warmup))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: min((s + 1) / warm, max(0.0, (total - s) / max(1, total - warm)))
-    )
+    schedule = warmed(optimizer, total, settings.warmup)
     path, done, running = folder / "checkpoint.pt", 0, 0.7
     if path.exists():
         state = torch.load(path, weights_only=True)
@@ -249,6 +246,14 @@ def fit(
                 state |= {"schedule": schedule.state_dict(), "rng": torch.get_rng_state(), "running": running}
                 torch.save(state, path.with_suffix(".new"))
                 path.with_suffix(".new").replace(path)
+
+
+def warmed(optimizer: torch.optim.Optimizer, steps: int, share: float) -> torch.optim.lr_scheduler.LambdaLR:
+    """A learning rate that rises linearly over a share of the steps, then falls linearly to zero."""
+    warm = max(1, int(steps * share))
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda s: min((s + 1) / warm, max(0.0, (steps - s) / max(1, steps - warm)))
+    )
 
 
 @torch.no_grad()

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from wardgate.guards import View
-from wardgate.guards.ngrams import NgramGuard, NgramSettings, character_windows, features
+from wardgate.guards.batching import windows
+from wardgate.guards.ngrams import NgramGuard, NgramSettings, features
 from wardgate.hazards import WARDGATE
 from wardgate.train.encoder_model import masked_multilabel_loss
 from wardgate.train.pack import finish
@@ -110,7 +111,7 @@ def lessons(
         weights = np.where(given & ~known, share, weights).astype(np.float32)
     rows, lengths = [], []
     for start in range(0, len(texts), 256):
-        part = [character_windows(t, settings.window, settings.overlap)[0] for t in texts[start : start + 256]]
+        part = [windows(t, settings.window, settings.overlap)[0] for t in texts[start : start + 256]]
         found, bounds = features(part, settings)
         rows.append(found.astype(np.int32))
         lengths.append(np.diff(bounds))

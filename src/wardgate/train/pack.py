@@ -149,14 +149,24 @@ def measure(
     guard: Guard, split: Split, methods: dict[str, Method], points: dict[str, dict[str, float]]
 ) -> dict[str, object]:
     """Figures of `unsafe` on rows that neither training nor calibration has seen."""
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
     z = deployed_logits(guard, split.texts)
     known = split.weights[:, -1] == 1
     p, y = np.asarray(methods["unsafe"](z[known, -1])), split.values[known, -1].astype(np.float64)
-    at = points["balanced"]["unsafe"]
+    return figures(p, y, points["balanced"]["unsafe"])
+
+
+def figures(p: Array, y: Array, at: float) -> dict[str, object]:
+    """What a card says of P(unsafe): ranking, calibration, and rates at a threshold.
+
+    Args:
+        p: probabilities, float64 (n,).
+        y: 1 for unsafe, 0 for safe, float64 (n,); both occur.
+        at: the threshold.
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     return {
-        "rows": int(known.sum()),
+        "rows": len(y),
         "unsafe_share": round(float(y.mean()), 4),
         "auprc": round(float(average_precision_score(y, p)), 4),
         "auroc": round(float(roc_auc_score(y, p)), 4),

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from wardgate.train.encoder_model import EncoderGuardModel, masked_multilabel_loss
-from wardgate.train.mini import batches
+from wardgate.train.encoder_model import EncoderGuardModel, keep_layers, masked_multilabel_loss
+from wardgate.train.mini import batches, warmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,9 +38,7 @@ def thinned(teacher: EncoderGuardModel, layers: int) -> EncoderGuardModel:
     if not 1 <= layers <= total:
         raise ValueError(f"a student of a {total}-layer teacher has 1 to {total} layers, not {layers}")
     student = copy.deepcopy(teacher)
-    chosen = [round(i * (total - 1) / max(layers - 1, 1)) for i in range(layers)]
-    student.base.encoder.layer = nn.ModuleList(student.base.encoder.layer[i] for i in chosen)  # type: ignore[union-attr, index, misc]
-    student.base.config.num_hidden_layers = layers  # type: ignore[union-attr]
+    keep_layers(student.base, layers)
     return student
 
 
@@ -76,10 +74,7 @@ def teach(
         weight_decay=0.01,
         fused=True,
     )
-    warm = max(1, int(steps * settings.warmup))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: min((s + 1) / warm, max(0.0, (steps - s) / max(1, steps - warm)))
-    )
+    schedule = warmed(optimizer, steps, settings.warmup)
     running = 0.7
     stream = (batch for epoch in range(steps) for batch in batches(split, tokenizer, settings, epoch))
     for step, (ids, mask, values, weights) in zip(range(1, steps + 1), stream, strict=False):
