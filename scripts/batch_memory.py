@@ -2,8 +2,9 @@
 
     python scripts/batch_memory.py --rows 10000000
 
-Prints rows a second, and the peak of resident memory at each tenth of the way. Nothing of it depends on a model:
-the figure is what `wardgate batch` adds to a guard's own memory.
+Prints rows a second, the peak of resident memory, and the bytes written to the disk so far, at each tenth of the way.
+Nothing of it depends on a model: the figure is what `wardgate batch` adds to a guard's own memory. Each text comes
+twice, half a file apart: where that is more than is remembered, every text is new, which is the worst case.
 """
 
 from __future__ import annotations
@@ -60,12 +61,13 @@ def main() -> None:
 
         def told(progress: Progress, chunk: Chunk) -> None:
             if progress.rows // step != (progress.rows - len(chunk.rows)) // step:
-                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+                used = resource.getrusage(resource.RUSAGE_SELF)
+                peak, written = used.ru_maxrss / 1024, used.ru_oublock * 512 / 1e9
                 rate = progress.rows / (time.monotonic() - started)
                 core = progress.rows / (time.process_time() - spent)
                 print(
                     f"{progress.rows:>12,} rows  {rate:>8,.0f} rows/s  {core:>8,.0f} rows/s of processor time  "
-                    f"peak {peak:,.0f} MiB",
+                    f"peak {peak:,.0f} MiB  written {written:.1f} GB",
                     flush=True,
                 )
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 from wardgate.batch.formats import BatchError, UsageError
+from wardgate.batch.index import Index
 from wardgate.batch.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -20,14 +21,13 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS seen (
     number INTEGER PRIMARY KEY, key BLOB NOT NULL, action TEXT NOT NULL, json BLOB NOT NULL
 );
-CREATE INDEX IF NOT EXISTS seen_key ON seen (key);
 """
-_WAL_PAGES = 16_384
-"""Pages (of 4 KiB) in the log before they go into the file: keys are random, and a page is written once for many."""
 _SWEEP = 8
 """Forgotten texts are deleted when they are an eighth of those remembered, not one by one."""
+_READ = 100_000
+"""Rows that are read at once when the index is made again."""
 _ASK = 500
-"""Keys in one question: SQLite takes 999 parameters where it was built long ago."""
+"""Numbers in one question: SQLite takes 999 parameters where it was built long ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +82,16 @@ class State:
             self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
             self._connection.executescript(_SCHEMA)
+            self.progress = Progress(**json.loads(self._fact("progress") or "{}"))
+            self._next = self._swept = self.progress.remembered
+            self._index = self._read_index()
         except sqlite3.OperationalError as error:
             self._connection.close()
             raise UsageError(f"{path.parent} is in use by another run ({error})") from None
         except sqlite3.DatabaseError:
             self._connection.close()
             raise BatchError(f"{path} is damaged; --overwrite begins again") from None
-        self.progress = Progress(**json.loads(self._fact("progress") or "{}"))
-        self._next = self._swept = self.progress.remembered
 
     def __enter__(self) -> Self:
         return self
@@ -124,12 +124,14 @@ class State:
         oldest = self._next - self._remember
         found = {k: v for k in wanted if (entry := self._new.get(k)) and (v := entry[1]) and entry[0] >= oldest}
         asked = [k for k in wanted if k not in found and k not in self._new]
-        for start in range(0, len(asked), _ASK):
-            part = asked[start : start + _ASK]
+        numbers = self._index.find(asked, oldest)
+        for start in range(0, len(numbers), _ASK):
+            part = numbers[start : start + _ASK]
             marks = ",".join("?" * len(part))
-            query = f"SELECT key, action, json FROM seen WHERE number >= ? AND key IN ({marks})"  # noqa: S608 - only marks
-            for key, action, data in self._connection.execute(query, (oldest, *part)):
-                found[key] = Verdict(zlib.decompress(data), action, complete=True)
+            query = f"SELECT key, action, json FROM seen WHERE number IN ({marks})"  # noqa: S608 - only marks
+            for key, action, data in self._connection.execute(query, part):
+                if key in wanted:
+                    found[key] = Verdict(zlib.decompress(data), action, complete=True)
         return found
 
     def remember(self, verdicts: Mapping[bytes, Verdict]) -> None:
@@ -147,16 +149,27 @@ class State:
     def save(self, progress: Progress) -> None:
         """Write a checkpoint: progress and memory, together or not at all. Everything staged must be on disk."""
         self.progress = replace(progress, remembered=self._next)
+        oldest = self._next - self._remember
         rows = [(n, key, v.action, zlib.compress(v.json, 1)) for key, (n, v) in self._new.items()]
         with self._connection:
             self._connection.execute("BEGIN")
-            self._connection.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)", rows)
+            self._connection.executemany("INSERT INTO seen VALUES (?, ?, ?, ?)", rows)
             if self._next - self._swept > max(1, self._remember // _SWEEP):
-                self._connection.execute("DELETE FROM seen WHERE number < ?", (self._next - self._remember,))
+                self._connection.execute("DELETE FROM seen WHERE number < ?", (oldest,))
                 self._swept = self._next
             told = json.dumps(asdict(self.progress))
             self._connection.execute("INSERT OR REPLACE INTO facts VALUES ('progress', ?)", (told,))
+        self._index.add([key for _, key, *_ in rows], [number for number, *_ in rows], oldest)
         self._new.clear()
+
+    def _read_index(self) -> Index:
+        """The index of what is on disk: a second for a million texts."""
+        index = Index()
+        oldest = self._next - self._remember
+        rows = self._connection.execute("SELECT key, number FROM seen WHERE number >= ? ORDER BY number", (oldest,))
+        while part := rows.fetchmany(_READ):
+            index.add([key for key, _ in part], [number for _, number in part], oldest)
+        return index
 
     def _fact(self, name: str) -> str | None:
         row = self._connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
