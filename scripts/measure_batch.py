@@ -1,9 +1,14 @@
 """Throughput of `wardgate batch` against `check_many` on the same texts, in one run.
 
     python scripts/measure_batch.py --texts 600 --rounds 5
+    python scripts/measure_batch.py --texts 4000 --rounds 3 --ray 2
 
 Both take turns, each first in every other round; the ratio is taken within a round. Processor time is read as well,
 which other programs on the machine hardly touch.
+
+With `--ray WORKERS` the batch is compared with itself on a Ray cluster of this machine, one core a worker. Ray takes
+seconds to start its workers, so each round runs a quarter of the texts and then all of them: the difference gives the
+rate of a running cluster, and what is left is told as the start.
 """
 
 from __future__ import annotations
@@ -13,16 +18,19 @@ import json
 import random
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wardgate import Engine
-from wardgate.batch import Job, find_sources, local, run
+from wardgate.batch import Job, Unbraked, find_sources, local, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+ROWS = 128
+"""Rows of a chunk on Ray: few enough that two workers end together."""
 WORDS = ["the", "cat", "sat", "on", "hello", "world", "why", "bread", "bake", "haus", "baum", "ich", "bin", "station"]
 
 
@@ -39,35 +47,80 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
+def written(texts: list[str], folder: Path) -> Path:
+    source = folder / f"in-{len(texts)}.jsonl"
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return source
+
+
+def job_for(source: Path, rows: int) -> Job:
+    return Job(tuple(find_sources([str(source)])), str(source.with_name("out.jsonl")), rows=rows, remember=0)
+
+
+def against_check_many(engine: Engine, texts: list[str], rounds: int, folder: Path) -> None:
+    source = written(texts, folder)
+
+    def batch() -> None:
+        run(job_for(source, 1024), local(Unbraked(engine)), overwrite=True)
+
+    def many() -> None:
+        engine.check_many(texts)
+
+    spent = [{work.__name__: timed(work) for work in taking_turns([many, batch], n)} for n in range(rounds)]
+    for i, clock in enumerate(("wall", "cpu")):
+        rate = len(texts) / median(one["batch"][i] for one in spent)
+        ratio = spread([one["many"][i] / one["batch"][i] for one in spent])
+        print(f"{clock}: batch {rate:.1f} texts/s; {ratio} of check_many")
+
+
+def against_ray(engine: Engine, texts: list[str], rounds: int, workers: int, folder: Path) -> None:
+    from wardgate.batch.on_ray import Cluster, on_ray
+
+    some, all_of_them = written(texts[: len(texts) // 4], folder), written(texts, folder)
+    judges = {
+        "local": local(Unbraked(engine)),
+        "ray": on_ray((), "default", Cluster(fewest=workers, most=workers)),
+    }
+    rates: list[dict[str, float]] = []
+    starts: list[float] = []
+    for number in range(rounds):
+        found: dict[str, float] = {}
+        for name in taking_turns(["local", "ray"], number):
+            part, whole = (
+                timed(partial(run, job_for(path, ROWS), judges[name], overwrite=True))[0]
+                for path in (some, all_of_them)
+            )
+            found[name] = (len(texts) - len(texts) // 4) / (whole - part)
+            if name == "ray":
+                starts.append(whole - len(texts) / found[name])
+        rates.append(found)
+        print(f"round {number + 1}: " + ", ".join(f"{name} {rate:.1f} texts/s" for name, rate in found.items()))
+    share = spread([one["ray"] / one["local"] for one in rates])
+    print(f"{workers} workers: {share} of local; start {median(starts):.1f} s")
+
+
+def taking_turns(works: list[Any], number: int) -> list[Any]:
+    return works[::-1] if number % 2 else works
+
+
+def spread(values: list[float]) -> str:
+    """Median, least and greatest."""
+    return f"{median(values):.3f} [{min(values):.3f}, {max(values):.3f}]"
+
+
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--texts", type=int, default=600)
     options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--ray", type=int, metavar="WORKERS", help="compare with a Ray cluster on this machine")
     given = options.parse_args()
     engine, texts = Engine.default(), made(given.texts)
     engine.check_many(texts[:32])
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "in.jsonl"
-        source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-
-        def batch() -> None:
-            job = Job(tuple(find_sources([str(source)])), str(Path(folder) / "out.jsonl"))
-            run(job, local(engine), overwrite=True)
-
-        def many() -> None:
-            engine.check_many(texts)
-
-        rounds = []
-        for number in range(given.rounds):
-            order = [batch, many] if number % 2 else [many, batch]
-            spent = {work.__name__: timed(work) for work in order}
-            rounds.append(spent)
-    for i, clock in enumerate(("wall", "cpu")):
-        ratios = sorted(spent["many"][i] / spent["batch"][i] for spent in rounds)
-        rate = given.texts / median(spent["batch"][i] for spent in rounds)
-        print(
-            f"{clock}: batch {rate:.1f} texts/s; {median(ratios):.3f} of check_many [{ratios[0]:.3f}, {ratios[-1]:.3f}]"
-        )
+        if given.ray:
+            against_ray(engine, texts, given.rounds, given.ray, Path(folder))
+        else:
+            against_check_many(engine, texts, given.rounds, Path(folder))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ def cluster():
 
     yield Cluster(fewest=2, most=2)
     ray.shutdown()
+    gc.collect()  # Ray does not wait for its processes: Python warns of each, here and not at the end of the suite
 
 
 @pytest.fixture

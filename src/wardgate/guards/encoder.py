@@ -38,7 +38,7 @@ class EncoderSettings:
         batch_tokens: padded tokens per run.
         max_characters: longer texts are not scored but reported as failed: scoring only a part would let the
             rest pass unseen, and the policy names what happens to them (review, by default).
-        threads: threads of the runtime; 0 takes the cores this process may use.
+        threads: threads of the runtime; 0 takes `OMP_NUM_THREADS`, or the cores this process may use.
     """
 
     window: int = 160
@@ -144,7 +144,13 @@ def _tokenizer(path: Path) -> Tokenizer:
 
 
 def _cores() -> int:
-    """The cores this process may use: in a container fewer than the machine has."""
+    """The cores this process may use: in a container fewer than the machine has, and on Ray a worker's own share.
+
+    Ray tells a worker its share by `OMP_NUM_THREADS`; without it, two workers on two cores would run four threads.
+    """
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    if told.isdecimal() and int(told):
+        return int(told)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
