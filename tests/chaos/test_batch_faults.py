@@ -77,6 +77,37 @@ def test_rows_without_end_do_not_fill_the_memory(tmp_path):
     assert len((tmp_path / "endless.out.jsonl").read_text().splitlines()) == 1
 
 
+HEAVY = """
+import os, resource, runpy, sys
+sys.argv = sys.argv[1:]
+import wardgate.batch.running as running
+from hash_engine import HashEngine
+def check_many(self, texts, before=HashEngine.check_many):
+    if self.asked and (room := int(os.environ.get("ROOM", 0))):
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
+        os.environ["ROOM"] = "0"
+    held = bytearray(64 << 20)
+    return before(self, texts)
+HashEngine.check_many = check_many
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_run_without_memory_goes_on_when_there_is_some(source, tmp_path, monkeypatch):
+    """The judge needs 64 MiB a chunk; after the first chunk the process may only take 16 more."""
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    assert run(BATCH, source, whole).returncode == 0
+    monkeypatch.setenv("ROOM", str(16 * MIB))
+    poor = run(BATCH, source, out, code=HEAVY)
+    assert poor.returncode == 1
+    assert poor.stderr.splitlines()[-1].endswith("out of memory; what is done is kept, --resume goes on")
+    assert not out.exists()
+    monkeypatch.delenv("ROOM")
+    assert run(BATCH, source, out, code=HEAVY).returncode == 0
+    assert out.read_bytes() == whole.read_bytes()
+
+
 def test_an_input_that_shrinks_is_told(source, tmp_path):
     out = tmp_path / "out.jsonl"
     full = run(BATCH, source, out, limits=[(resource.RLIMIT_FSIZE, 300 << 10)])

@@ -142,6 +142,8 @@ def run(
         except (OSError, sqlite3.OperationalError) as error:  # a full disk is told by either
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise BatchError(f"cannot write: {why}; what is done is kept, --resume goes on") from None
+        except MemoryError:
+            raise BatchError("out of memory; what is done is kept, --resume goes on") from None
 
 
 def _delivered(job: Job, progress: Progress, folder: Path) -> bool:
