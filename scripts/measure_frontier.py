@@ -20,14 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.metrics import average_precision_score
-from tokenizers import Tokenizer
 
 from wardgate.guards import View
 from wardgate.guards.encoder import EncoderGuard
-from wardgate.hazards import WARDGATE
-from wardgate.train.encoder_model import EncoderGuardModel
 from wardgate.train.export import export_onnx
-from wardgate.train.mini import Settings, Split, build_splits
+from wardgate.train.mini import Settings, Split, build_splits, open_run
 from wardgate.train.shallow import shallow_settings, teach, thinned
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -58,18 +55,9 @@ def pace(guards: dict[str, EncoderGuard], texts: list[str], rounds: int = 3) -> 
     return found
 
 
-def loaded(base: Path, run: Path, state: Path, layers: int) -> EncoderGuardModel:
-    keep = json.loads((run / "keep.json").read_text())
-    model = EncoderGuardModel.from_base(base, len(WARDGATE.labels), layers=layers, keep=keep)
-    model.load_state_dict(torch.load(state, weights_only=True))
-    return model.eval()
-
-
 def students(given: argparse.Namespace, split: Split) -> dict[str, Path]:
     """ONNX files by name."""
-    teacher = loaded(given.base, given.run, given.run / "model.pt", 12)
-    tokenizer = Tokenizer.from_file(str(given.run / "tokenizer.json"))
-    tokenizer.encode_special_tokens = True
+    teacher, tokenizer = open_run(given.base, given.run)
     files: dict[str, Path] = {}
     for layers in given.layers:
         state = given.out / f"{layers}.pt"

@@ -2,9 +2,12 @@
 
     python scripts/measure_game.py --pool POOL --out RUN [--rows 16000]
 
-Trains the n-gram guard on a part of the pool, plays two rounds of the laptop game with one half of the attacks,
-and measures both classifiers on held-back texts under the other half, through the normaliser as the engine does.
-A control is trained on as many rewrites of the same kind, drawn without a game. Takes some minutes on one core.
+    python scripts/measure_game.py --pool POOL --out RUN --base BASE --start MINI --paired [--rows 10000]
+
+Trains the n-gram guard on a part of the pool, or goes on from a finished run of `wardgate train mini`; plays two rounds
+of the laptop game with one part of the attacks, and measures the classifiers on held-back texts under all of them,
+through the normaliser as the engine does. A control is trained on as many rewrites of the same kind, drawn without a
+game. Takes some minutes on one core with the n-gram guard, about an hour on two with the encoder.
 """
 
 from __future__ import annotations
@@ -22,20 +25,25 @@ import numpy as np
 from wardgate.engine.language import detect_language
 from wardgate.guards.ngrams import NgramSettings
 from wardgate.normalise.disguise import DISGUISES
+from wardgate.train.duo.builtin import Mini
 from wardgate.train.duo.filters import Filters
 from wardgate.train.duo.game import Game, Players, Rules
 from wardgate.train.duo.ledger import Ledger
 from wardgate.train.duo.moves import rewritten
 from wardgate.train.duo.players import EditGenerator, KeepsLabel, Ngrams
 from wardgate.train.duo.policy import NONE, EditPolicy, Learning
+from wardgate.train.duo.setup import going_on
 from wardgate.train.mini_data import planned, split_of
 from wardgate.train.nano import NanoSettings
+from wardgate.train.written import requests
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from wardgate.data.example import Example
-    from wardgate.train.duo.players import Classifier
+    from wardgate.train.duo.players import Classifier, Trainee
 
     Array = NDArray[np.float64]
 
@@ -64,6 +72,7 @@ def parts_of(pool: Path, rows: int, seed: int) -> Parts:
         by[split_of(example.text)].append(example)
     rng = np.random.default_rng(seed)
     train = [by["train"][i] for i in sorted(rng.permutation(len(by["train"]))[:rows])]
+    train += [e for e in requests() if split_of(e.text) == "train"]
     return Parts(train, by["calibrate"], by["held-back"])
 
 
@@ -102,7 +111,18 @@ def measured(classifier: Classifier, parts: Parts, most: int) -> dict[str, objec
     return out
 
 
-def control(game: Game, parts: Parts, trainee: Ngrams, folder: Path, rewrites: int) -> None:
+def trainee_of(given: argparse.Namespace, say: Callable[[str], None]) -> Trainee:
+    """The n-gram guard from scratch, or the encoder from a run."""
+    if given.start is None:
+        return Ngrams(NanoSettings(seed=given.seed, epochs=4), NgramSettings())
+
+    def report(step: int, total: int, loss: float) -> None:
+        say(f"step {step} of {total}, loss {loss:.3f}")
+
+    return Mini(given.base, given.start, going_on(given.seed), report)
+
+
+def control(game: Game, parts: Parts, trainee: Trainee, folder: Path, rewrites: int) -> None:
     """A classifier trained on as many rewrites by the same edits, drawn alike and without looking at any classifier."""
     if folder.exists():
         return
@@ -124,11 +144,20 @@ def main() -> None:
     reader.add_argument("--texts", type=int, default=400)
     reader.add_argument("--seed", type=int, default=0)
     reader.add_argument("--threshold", type=float, default=0.5)
+    reader.add_argument("--base", type=Path, help="the encoder's base, with --start")
+    reader.add_argument(
+        "--start", type=Path, help="a finished run of `wardgate train mini`, in place of the n-gram guard"
+    )
+    reader.add_argument("--no-control", action="store_true")
     reader.add_argument("--paired", action="store_true", help="see Rules.paired")
     given = reader.parse_args()
     started = time.monotonic()
     parts = parts_of(given.pool, given.rows, given.seed)
-    trainee = Ngrams(NanoSettings(seed=given.seed, epochs=4), NgramSettings())
+
+    def say(text: str) -> None:
+        sys.stderr.write(f"{time.monotonic() - started:6.0f} s  {text}\n")
+
+    trainee = trainee_of(given, say)
     generator = EditGenerator(EditPolicy.uniform((NONE, *PLAYED)), Learning(beta=0.1), given.seed)
     filters = Filters(length=4000, refusals=False, language=False, near=None)
     rules = Rules(
@@ -141,17 +170,19 @@ def main() -> None:
         paired=given.paired,
     )
     ledger = Ledger(given.out / "game", rules.as_dict() | {"rows": given.rows, "played": PLAYED})
-    say = lambda text: sys.stderr.write(f"{time.monotonic() - started:6.0f} s  {text}\n")  # noqa: E731 - one line
     game = Game(parts.train, rules, Players(generator, KeepsLabel(), trainee), ledger, detect_language, say)
     game.play()
-    control(game, parts, trainee, given.out / "control", len(game.misses(given.rounds)))
+    if not given.no_control:
+        control(game, parts, trainee, given.out / "control", len(game.misses(given.rounds)))
     results: dict[str, object] = {"rows": {"train": len(parts.train), "held": len(parts.held)}}
     folders = {f"round {t}": given.out / "game" / f"classifier-{t}" for t in range(given.rounds + 1)}
-    for name, folder in (folders | {"control": given.out / "control"}).items():
+    if not given.no_control:
+        folders["control"] = given.out / "control"
+    for name, folder in folders.items():
         results[name] = measured(trainee.open(folder), parts, given.texts)
         say(f"{name}: measured")
     (given.out / "results.json").write_text(json.dumps(results, indent=1))
-    for name in (*folders, "control"):
+    for name in folders:
         r = results[name]
         for group in ("played", "unseen"):
             sys.stdout.write(f"{name:8s} {group:6s} {json.dumps(r[group])} clean F1 {r['clean_f1']:.4f}\n")  # type: ignore[index]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors  # noqa: E402
-from transformers import BertConfig, BertModel  # noqa: E402
+from tokenizers import Tokenizer  # noqa: E402
 
+from small_encoder import WORDS, small_base, unigram  # noqa: E402
 from wardgate.data.example import Example  # noqa: E402
 from wardgate.engine.bundle import load_bundle  # noqa: E402
 from wardgate.guards import View  # noqa: E402
@@ -28,38 +28,10 @@ from wardgate.train.pack import deployed_logits, pack  # noqa: E402
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed  # noqa: E402
 from wardgate.train.written import benign_requests, of_groups, templates  # noqa: E402
 
-_WORDS = "bread cheese milk cake please give me some nice awful bad hurt you the a to is it now then go stop tea"
-WORDS = _WORDS.split()
-
-
-def unigram():
-    pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    pieces += [("▁" + w, -3.0 - i / 10) for i, w in enumerate(WORDS)]
-    pieces += [(c, -9.0) for c in "▁abcdefghijklmnopqrstuvwxyz"]
-    made = Tokenizer(models.Unigram(pieces, unk_id=3))
-    made.normalizer = normalizers.NFKC()
-    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    special = [("<s>", 0), ("</s>", 2)]
-    made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=special)
-    made.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>"])
-    return made
-
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base")
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=60,
-        hidden_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=96,
-        max_position_embeddings=128,
-    )
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    unigram().save(str(folder / "tokenizer.json"))
-    return folder
+    return small_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture

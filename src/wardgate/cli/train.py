@@ -16,12 +16,17 @@ app = typer.Typer(help="Train guards.", no_args_is_help=True)
 
 
 @app.command("mini")
-def mini(
+def mini(  # noqa: PLR0913, PLR0917 - one option each
     pool: Annotated[Path, typer.Option(help="Folder with the training pool's *.jsonl.gz.")],
     base: Annotated[Path, typer.Option(help="Hugging Face folder of multilingual-e5-small.")],
     out: Annotated[Path, typer.Option(help="Where the bundle and the run's state go.")],
     version: Annotated[str, typer.Option(help="The bundle's version.")] = "1.0.0",
     start: Annotated[Path | None, typer.Option(help="Folder of a finished run to go on from.")] = None,
+    also: Annotated[Path | None, typer.Option(help="More rows to train on, such as a game's misses-2.jsonl.")] = None,
+    epochs: Annotated[float, typer.Option(help="Passes over the training rows.")] = 0.75,
+    rate: Annotated[
+        float, typer.Option(help="Peak learning rate of the encoder; the head's is ten times that.")
+    ] = 1e-4,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 20261121,
 ) -> None:
     """Train the built-in guard: data plan, fine-tuning, int8 export, calibration, bundle.
@@ -33,6 +38,7 @@ def mini(
     """
     from rich.progress import Progress
 
+    from wardgate.data.rows import read_rows
     from wardgate.train.mini import Settings, train_mini
     from wardgate.train.pack import pack
 
@@ -43,7 +49,9 @@ def mini(
             def report(step: int, total: int, loss: float) -> None:
                 progress.update(task, completed=step, total=total, description=f"fine-tuning, loss {loss:.3f}")
 
-            model, _, splits = train_mini(pool, base, out, Settings(seed=seed), report, start=start)
+            more = () if also is None else tuple(read_rows(also))
+            settings = Settings(seed=seed, epochs=epochs, rate=rate, head_rate=10 * rate)
+            model, _, splits = train_mini(pool, base, out, settings, report, start=start, also=more)
         manifest = pack(model, splits, out, name="mini", version=version)
     except (FileNotFoundError, ValueError, RuntimeError) as error:
         raise fail(str(error)) from None
@@ -208,6 +216,7 @@ def duo(  # noqa: PLR0913, PLR0917 - one option each
     data: Annotated[Path, typer.Option(help="Folder that `wardgate data build` wrote: the seeds.")],
     out: Annotated[Path, typer.Option(help="The game's folder; it holds generated text.")],
     base: Annotated[str | None, typer.Option(help="The classifier's base model; without it, the n-gram guard.")] = None,
+    start: Annotated[str | None, typer.Option(help="A run of `train mini` to go on from.")] = None,
     generator: Annotated[str, typer.Option(help="`edits`, or a chat model's folder or hub id.")] = "edits",
     server: Annotated[str | None, typer.Option(help="OpenAI-compatible URL, up to /v1, that samples it.")] = None,
     served: Annotated[str | None, typer.Option(help="The name the server serves it under.")] = None,
@@ -238,6 +247,8 @@ def duo(  # noqa: PLR0913, PLR0917 - one option each
       wardgate train duo --data data/built --out runs/game
 
       wardgate train duo --data data/built --out runs/duo --base Qwen/Qwen2.5-0.5B --generator runs/generator
+
+      wardgate train duo --data data/built --out runs/again --base multilingual-e5-small --start runs/mini --paired
     """
     with told():
         from wardgate.train.duo.setup import GameOptions, play
@@ -245,6 +256,7 @@ def duo(  # noqa: PLR0913, PLR0917 - one option each
         options = GameOptions(
             out=out,
             base=base,
+            start=start,
             generator=generator,
             server=server,
             served=served,

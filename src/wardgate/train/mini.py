@@ -17,13 +17,14 @@ from tokenizers import Tokenizer
 
 from wardgate.guards.batching import plan_batches
 from wardgate.hazards import WARDGATE
+from wardgate.normalise.disguise import DISGUISES, disguise
 from wardgate.train.encoder_model import EncoderGuardModel, masked_multilabel_loss
 from wardgate.train.mini_data import planned, split_of, targets, to_translate, translated
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed
-from wardgate.train.written import benign_requests, in_languages, of_groups, own_source, templates, wrapped
+from wardgate.train.written import benign_requests, in_languages, of_groups, own_source, requests, templates, wrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -50,7 +51,8 @@ class Settings:
         rate, head_rate: peak learning rates of encoder and head; linear warm-up over `warmup`, then linear decay.
         translated: rows per side (safe, unsafe) that are translated into each language.
         written: how often each written intent is seen per epoch.
-        benign: written ordinary requests, against over-refusal.
+        benign: ordinary requests made of frames and words, against over-refusal.
+        requests: how often each text that was written out is seen per epoch.
         rows: use only this many training rows (for trials); None uses all.
     """
 
@@ -67,6 +69,7 @@ class Settings:
     translated: int = 3000
     written: int = 3
     benign: int = 16_000
+    requests: int = 4
     rows: int | None = None
 
 
@@ -91,7 +94,7 @@ class Split:
         )
 
 
-def build_splits(pool: Path, settings: Settings) -> dict[str, Split]:
+def build_parts(pool: Path, settings: Settings) -> dict[str, list[Example]]:
     """Read the pool under the data plan, add written and translated text, and part it by `split_of`."""
     rows = planned(pool, settings.seed)
     benign = benign_requests(settings.benign, settings.seed)
@@ -105,14 +108,30 @@ def build_splits(pool: Path, settings: Settings) -> dict[str, Split]:
             parts[parents[e.id.rsplit(":", 1)[0]]].append(e)
     parts["train"] += benign + of_groups() + templates() * settings.written
     parts["train"] += in_languages(settings.seed) * 2 + own_source(settings.benign // 8, settings.seed)
+    for e in requests():  # they have no source that could tell the model apart from users: all parts have some
+        parts[split_of(e.text)] += [e] * (settings.requests if split_of(e.text) == "train" else 1)
     random.Random(settings.seed).shuffle(parts["train"])  # noqa: S311 - sampling, not secrets
     if settings.rows is not None:
         parts["train"] = parts["train"][: settings.rows]
+    return parts
+
+
+def build_splits(pool: Path, settings: Settings, also: Sequence[Example] = ()) -> dict[str, Split]:
+    """The parts as arrays.
+
+    Args:
+        pool: folder of the training pool.
+        settings: the recipe.
+        also: more rows to train on, such as a game's misses.
+    """
+    parts = build_parts(pool, settings)
+    parts["train"] += also
+    random.Random(settings.seed + 1).shuffle(parts["train"])  # noqa: S311 - sampling, not secrets
     return {name: Split.of(part) for name, part in parts.items()}
 
 
 def augmented(index: int, split: Split, rng: random.Random) -> tuple[str, NDArray[np.float32], NDArray[np.float32]]:
-    """One training text, sometimes disguised by case or typing slips, wrapped, or beside a harmless neighbour.
+    """One training text, sometimes with typing slips, wrapped, under an attack, or beside a harmless neighbour.
 
     A harmful text stays harmful inside a longer one, so two texts joined keep the larger of each target; a
     hazard is known absent only when both say so.
@@ -133,7 +152,19 @@ def augmented(index: int, split: Split, rng: random.Random) -> tuple[str, NDArra
         text = text.rstrip(".!? ")
     elif roll < 0.42:
         text = wrapped(text, rng)
+    elif roll < 0.54:
+        text = attacked(text, rng, safe=value[-1] == 0)
     return text, value, weight
+
+
+def attacked(text: str, rng: random.Random, *, safe: bool) -> str:
+    """One attack of the suite, at its usual budget.
+
+    What the normaliser takes off is shown on safe texts alone: an unsafe one is caught in its cleaned view, and its raw
+    view could only teach that garble is unsafe.
+    """
+    names = [d.name for d in DISGUISES.values() if safe or not d.undone_by]
+    return disguise(text, rng.choice(names), seed=rng.getrandbits(16))
 
 
 def _typing_slips(text: str, rng: random.Random) -> str:
@@ -271,6 +302,29 @@ def predict(
     return out
 
 
+def open_run(base: Path, run: Path, layers: int | None = None) -> tuple[EncoderGuardModel, Tokenizer]:
+    """The model and the tokenizer of a finished run.
+
+    Args:
+        base: Hugging Face folder of the base encoder.
+        run: the run's folder.
+        layers: how many it has, if they are fewer than the base's.
+
+    Raises:
+        FileNotFoundError: if one of its files is not there.
+    """
+    keep = json.loads((run / "keep.json").read_text())
+    model = EncoderGuardModel.from_base(base, len(WARDGATE.labels), layers=layers, keep=keep)
+    model.load_state_dict(torch.load(run / "model.pt", weights_only=True))
+    return model.eval(), _tokenizer(run)
+
+
+def _tokenizer(run: Path) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(run / "tokenizer.json"))
+    tokenizer.encode_special_tokens = True  # a user may type "</s>": it is text, not structure
+    return tokenizer
+
+
 def train_mini(
     pool: Path,
     base: Path,
@@ -279,6 +333,7 @@ def train_mini(
     report: Callable[[int, int, float], None],
     *,
     start: Path | None = None,
+    also: Sequence[Example] = (),
 ) -> tuple[EncoderGuardModel, Tokenizer, dict[str, Split]]:
     """Run the recipe up to a fine-tuned model in `out/model.pt`; finished stages are not repeated.
 
@@ -289,13 +344,14 @@ def train_mini(
         settings: the recipe.
         report: called with step, total steps and a running loss.
         start: the folder of a finished run to go on from: its vocabulary and weights are taken over.
+        also: more rows to train on.
 
     Raises:
         FileNotFoundError: if the pool or the base is not there.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
-    splits = build_splits(pool, settings)
+    splits = build_splits(pool, settings, also)
     full = Tokenizer.from_file(str(base / "tokenizer.json"))
     keep_path = out / "keep.json"
     if start is not None and not keep_path.exists():
@@ -307,8 +363,7 @@ def train_mini(
         keep_path.write_text(json.dumps(keep))
     tokenizer = trimmed(full, keep)
     save_compact(tokenizer, out / "tokenizer.json")
-    tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
-    tokenizer.encode_special_tokens = True  # a user may type "</s>": it is text, not structure
+    tokenizer = _tokenizer(out)
     model = EncoderGuardModel.from_base(base, len(WARDGATE.labels), layers=settings.layers, keep=keep)
     weights = out / "model.pt"
     if weights.exists():

@@ -102,6 +102,11 @@ def pack(
         The manifest, with the held-back figures under `measured`.
     """
     export_onnx(model, out / "model.onnx")
+    return pack_encoder(name, splits, out, version=version)
+
+
+def pack_encoder(name: str, splits: dict[str, Split], out: Path, *, version: str) -> dict[str, object]:
+    """The same for an encoder that is exported already: `model.onnx` and `tokenizer.json` are in `out`."""
     settings = EncoderSettings()
     guard = EncoderGuard(name, out / "model.onnx", out / "tokenizer.json", settings=settings)
     card: dict[str, object] = {

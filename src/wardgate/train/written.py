@@ -1,12 +1,14 @@
 """Text written for training: what the pool lacks, made of frames and words.
 
 `words/templates.yaml` has short intents and threats beside harmless look-alikes, `words/groups.yaml` what is said of
-groups, kind and unkind, `words/languages.yaml` both sides in languages of which the pool has one, and
-`words/benign.yaml` ordinary requests of many trades, against over-refusal.
+groups, kind and unkind, and `words/languages.yaml` both sides in languages of which the pool has one. Against
+over-refusal there are ordinary requests of many trades made of frames (`words/benign.yaml`), and others, with answers,
+each written out on its own (`words/requests.jsonl`).
 """
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import string
@@ -104,6 +106,21 @@ def benign_requests(count: int, seed: int) -> list[Example]:
     fields = [part for part in _words("benign").values() if isinstance(part, dict)]
     texts = (_request(rng, fields) for _ in range(count))
     return [replace(_example(t, "en", "prompt", set()), id=f"written-{i}") for i, t in enumerate(texts)]
+
+
+def requests() -> list[Example]:
+    """Requests, comments and answers in English, German, French and Spanish, each written out on its own.
+
+    Most are ordinary. Of German, French and Spanish there are also some that name a wrong intent or a threat in general
+    words; those name their hazards.
+    """
+    raw = (files("wardgate.train") / "words" / "requests.jsonl").read_text("utf-8")
+    out: list[Example] = []
+    for number, row in enumerate(map(json.loads, raw.splitlines())):
+        hazards = {Hazard(h) for h in row.get("hazards", ())}
+        one = _example(row["text"], row["language"], row.get("kind", "prompt"), hazards)
+        out.append(replace(one, id=f"request-{number}"))
+    return out
 
 
 def wrapped(text: str, rng: random.Random) -> str:

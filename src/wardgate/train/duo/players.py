@@ -166,14 +166,14 @@ class Ngrams:
 
     def open(self, folder: Path) -> Classifier:
         """The guard, scored on raw and cleaned views as the engine does."""
-        return OpenNgrams(NgramGuard("duo", folder / "model.safetensors", settings=self.sizes))
+        return OpenGuard(NgramGuard("duo", folder / "model.safetensors", settings=self.sizes))
 
 
 @dataclass(frozen=True)
-class OpenNgrams:
-    """An n-gram guard as the game asks it."""
+class OpenGuard:
+    """A built-in guard as the game asks it: its logits, not yet calibrated, of both views."""
 
-    guard: NgramGuard
+    guard: Guard
 
     def unsafe(self, texts: Sequence[str]) -> Array:
         """The sigmoid of the `unsafe` logit, the higher of both views."""

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -17,6 +18,7 @@ from wardgate.guards.from_card import CARD_FILE
 from wardgate.guards.ngrams import NgramGuard, NgramSettings
 from wardgate.hazards import LABEL_MAPS
 from wardgate.train.classifier import Head
+from wardgate.train.duo.builtin import Mini
 from wardgate.train.duo.chat import ChatGenerator, ChatRater, LocalSampler, Preferences, Sampling, ServerSampler
 from wardgate.train.duo.filters import Filters
 from wardgate.train.duo.game import Game, Players, Rules
@@ -26,14 +28,13 @@ from wardgate.train.duo.players import EditGenerator, KeepsLabel, Ngrams, Transf
 from wardgate.train.duo.policy import EditPolicy, Learning, translations
 from wardgate.train.fitting import Running
 from wardgate.train.folder import swap
-from wardgate.train.mini import Split
+from wardgate.train.mini import Settings, Split
 from wardgate.train.nano import NanoSettings
-from wardgate.train.pack import MIN_POSITIVES, finish
+from wardgate.train.pack import MIN_POSITIVES, finish, pack_encoder
 from wardgate.train.recipe import changes, recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from wardgate.data.example import Example
     from wardgate.train.duo.chat import Sampler
@@ -56,6 +57,7 @@ class GameOptions:
 
     out: Path
     base: str | None = None
+    start: str | None = None
     generator: str = EDITS
     server: str | None = None
     served: str | None = None
@@ -117,12 +119,25 @@ def _kept(options: GameOptions) -> dict[str, Any]:
 
 
 def trainee_of(parts: dict[str, list[Example]], options: GameOptions) -> Trainee:
-    """The n-gram guard, or a base model under a recipe."""
+    """The n-gram guard, the built-in encoder that goes on from a run, or a base model under a recipe.
+
+    Raises:
+        DataError: if there is a run to go on from and no base that it was made of.
+    """
+    if options.start is not None and options.base is None:
+        raise DataError("--start goes with --base: the folder of the encoder that the run was made of")
     if options.base is None:
         return Ngrams(NanoSettings(seed=options.chance), NgramSettings())
+    if options.start is not None:
+        return Mini(Path(options.base), Path(options.start), going_on(options.chance))
     made = recipe(options.recipe, **changes(options.changes))
     head = Head(LABEL_MAPS["wardgate"], Link.SIGMOID)
     return Transformer(options.base, tuple(parts["calibrate"]), head, made, _running(options))
+
+
+def going_on(seed: int) -> Settings:
+    """The recipe of a round that goes on from a finished run: one pass at rates that keep what it knows."""
+    return Settings(seed=seed, epochs=1.0, rate=5e-5, head_rate=3e-4)
 
 
 def _running(options: GameOptions) -> Running:
@@ -195,23 +210,27 @@ def publish(classifier: Path, folder: Path, parts: dict[str, list[Example]], opt
         said = yaml.safe_load(card.read_text("utf-8"))
         card.write_text(yaml.safe_dump(said | {"checkpoint": str(folder.resolve())}, sort_keys=False), encoding="utf-8")
     else:
-        pack_ngrams(fresh, parts, options)
+        splits = {name: Split.of(parts[name] or parts["calibrate"]) for name in ("calibrate", "held-back")}
+        version = f"duo-{options.rounds}"
+        if options.start is not None:
+            pack_encoder("duo", splits, fresh, version=version)
+        else:
+            pack_ngrams(fresh, splits, options, version)
     swap(fresh, folder)
 
 
-def pack_ngrams(folder: Path, parts: dict[str, list[Example]], options: GameOptions) -> None:
+def pack_ngrams(folder: Path, splits: dict[str, Split], options: GameOptions, version: str) -> None:
     """Turn a folder that `Ngrams.train` wrote into a bundle: calibrated, with operating points and figures."""
     made = Ngrams(NanoSettings(seed=options.chance), NgramSettings())
     (folder / "model.safetensors").rename(folder / "weights.safetensors")
     guard = NgramGuard("duo", folder / "weights.safetensors", settings=made.sizes)
-    splits = {name: Split.of(parts[name] or parts["calibrate"]) for name in ("calibrate", "held-back")}
     card: dict[str, object] = {
         "kind": "ngrams",
         "licence": "that of its data",
         "settings": asdict(made.sizes),
         "recipe": asdict(made.settings) | {"game": _kept(options)},
     }
-    finish(guard, splits, folder, version=f"duo-{options.rounds}", card=card)
+    finish(guard, splits, folder, version=version, card=card)
 
 
 def check_calibration(examples: Sequence[Example]) -> None:

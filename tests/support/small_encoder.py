@@ -1,0 +1,38 @@
+"""A base encoder of 60 pieces and three layers, with random weights, in the built-in guard's own format."""
+
+from __future__ import annotations
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel
+
+_WORDS = "bread cheese milk cake please give me some nice awful bad hurt you the a to is it now then go stop tea"
+WORDS = _WORDS.split()
+
+
+def unigram():
+    pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    pieces += [("\u2581" + w, -3.0 - i / 10) for i, w in enumerate(WORDS)]
+    pieces += [(c, -9.0) for c in "\u2581abcdefghijklmnopqrstuvwxyz"]
+    made = Tokenizer(models.Unigram(pieces, unk_id=3))
+    made.normalizer = normalizers.NFKC()
+    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    special = [("<s>", 0), ("</s>", 2)]
+    made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=special)
+    made.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>"])
+    return made
+
+
+def small_base(folder):
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=60,
+        hidden_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=96,
+        max_position_embeddings=192,
+    )
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    unigram().save(str(folder / "tokenizer.json"))
+    return folder

@@ -1,0 +1,92 @@
+"""The game with the built-in encoder, going on from a finished run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from typer.testing import CliRunner  # noqa: E402
+
+import tiny  # noqa: E402
+from small_encoder import small_base  # noqa: E402
+from wardgate.cli import app  # noqa: E402
+from wardgate.engine import Engine  # noqa: E402
+from wardgate.train.duo.builtin import Mini  # noqa: E402
+from wardgate.train.encoder_model import EncoderGuardModel  # noqa: E402
+from wardgate.train.mini import Settings, open_run  # noqa: E402
+
+SETTINGS = Settings(epochs=1.0, frozen=0, batch_tokens=128, rate=1e-3)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A base, and a run of it: what `wardgate train mini` leaves."""
+    folder = tmp_path_factory.mktemp("run")
+    base = small_base(tmp_path_factory.mktemp("base"))
+    keep = list(range(60))
+    torch.manual_seed(1)
+    torch.save(EncoderGuardModel.from_base(base, 13, keep=keep).state_dict(), folder / "model.pt")
+    (folder / "keep.json").write_text(json.dumps(keep))
+    (folder / "tokenizer.json").write_text((base / "tokenizer.json").read_text())
+    return base, folder
+
+
+def same(one, other):
+    return all(torch.equal(v, other[k]) for k, v in one.items())
+
+
+def weights(folder):
+    return torch.load(folder / "model.pt", weights_only=True)
+
+
+def test_with_nothing_missed_the_classifier_is_the_run_itself(run, tmp_path):
+    base, start = run
+    rows = tiny.parts(60)["train"]
+    trainee = Mini(base, start, SETTINGS)
+    trainee.train(rows, [], tmp_path / "classifier-0")
+    assert same(weights(start), weights(tmp_path / "classifier-0"))
+    trainee.train(rows, rows[:4], tmp_path / "classifier-1")
+    assert not same(weights(start), weights(tmp_path / "classifier-1"))
+    p = trainee.open(tmp_path / "classifier-1").unsafe(["nasty bread", "nice bread"])
+    model, tokenizer = open_run(base, tmp_path / "classifier-1")
+    ids = torch.tensor([tokenizer.encode("nasty bread").ids])
+    with torch.no_grad():
+        assert p[0] == pytest.approx(float(torch.sigmoid(model(ids, torch.ones_like(ids))[0, -1])), abs=0.02)
+
+
+def test_a_round_that_was_killed_ends_with_the_same_weights(run, tmp_path, monkeypatch):
+    base, start = run
+    rows = tiny.parts(60)["train"]
+    monkeypatch.setattr("wardgate.train.mini.CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr("wardgate.train.mini.REPORT_EVERY", 1)
+
+    class KilledError(Exception): ...
+
+    def kill(step, total, loss):
+        if step == 5:
+            raise KilledError
+
+    Mini(base, start, SETTINGS).train(rows, rows[:4], tmp_path / "whole")
+    with pytest.raises(KilledError):
+        Mini(base, start, SETTINGS, kill).train(rows, rows[:4], tmp_path / "cut")
+    assert not (tmp_path / "cut").exists()
+    Mini(base, start, SETTINGS).train(rows, rows[:4], tmp_path / "cut")
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+def test_the_command_plays_on_from_a_run_and_packs_a_bundle(run, tmp_path):
+    base, start = run
+    data = tiny.save_parts(tmp_path / "data", tiny.parts(60))
+    words = ["train", "duo", "--data", data, "--out", tmp_path / "game", "--base", base, "--start", start]
+    words += ["--rounds", 1, "--k", 2, "--rewrite", 20, "--paired", "--quiet"]
+    done = CliRunner().invoke(app, [str(w) for w in words])
+    assert done.exit_code == 0, done.output
+    assert "round 1: 40 rewrites" in done.output
+    engine = Engine.load([tmp_path / "game" / "guard"])
+    assert 0 <= engine.check("nasty bread").unsafe <= 1
+    no_base = [str(w) for w in words if w not in {"--base", base}]
+    done = CliRunner().invoke(app, no_base)
+    assert done.exit_code == 2
+    assert "--start goes with --base" in done.output
