@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from wardgate.engine import Submission
     from wardgate.policy import Decision
-    from wardgate.serve.catalogue import ServedEngine
+    from wardgate.serve.catalogue import PolicyFacts, ServedEngine
     from wardgate.store import Store
 
 _MOST_TOGETHER = 512
@@ -48,12 +48,18 @@ class _Waiting:
             self.future.set_result(names)
 
 
+def _label(policy: PolicyFacts) -> str:
+    """A policy as decisions name it."""
+    return f"{policy.name}@{policy.version}"
+
+
 class StoreRecorder:
     """Writes decisions in a thread of its own. While one transaction commits, the next one gathers."""
 
     def __init__(self, store: Store, engines: Mapping[str, ServedEngine]) -> None:
         self._store = store
         self._engines = dict(engines)
+        self._policies = {name: {_label(engine.policy): engine.policy} for name, engine in self._engines.items()}
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="wardgate-recorder", daemon=True)
         self._thread.start()
@@ -80,7 +86,9 @@ class StoreRecorder:
         self, lane: str, caller: str, items: Sequence[Submission], decisions: Sequence[Decision]
     ) -> list[Record]:
         engine = self._engines[lane]
-        policy = f"{engine.policy.name}@{engine.policy.version}"
+        # What was decided just before an approved policy was taken up is recorded just after.
+        policies = self._policies[lane]
+        policies[_label(engine.policy)] = engine.policy
         bundles = {name: loaded.sha256 for name, loaded in engine.guards.items()}
         return [
             Record(
@@ -89,10 +97,9 @@ class StoreRecorder:
                 response=item.response,
                 author=str(item.context[AUTHOR]) if AUTHOR in item.context else None,
                 caller=caller,
-                # Another process may have taken up an approved policy since this one was told of it.
-                policy_sha256=engine.policy.sha256 if decision.policy == policy else "",
+                policy_sha256=policies[decision.policy].sha256 if decision.policy in policies else "",
                 bundles=bundles,
-                keep=getattr(engine.policy, "keep", NOTHING),
+                keep=getattr(policies.get(decision.policy, engine.policy), "keep", NOTHING),
             )
             for item, decision in zip(items, decisions, strict=True)
         ]

@@ -62,21 +62,21 @@ class Facts:
     guards: dict[str, LoadedFacts]
 
 
+def policy_facts(engine: ServedEngine) -> PolicyFacts:
+    """What can be told of the policy that decides now: an engine may take up another one."""
+    policy = engine.policy
+    return PolicyFacts(policy.name, str(policy.version), policy.sha256, getattr(policy, "keep", NOTHING))
+
+
 def facts_of(engine: ServedEngine) -> Facts:
     """What can be told of an engine without its weights."""
-    policy = PolicyFacts(
-        engine.policy.name,
-        str(engine.policy.version),
-        engine.policy.sha256,
-        getattr(engine.policy, "keep", NOTHING),
-    )
     guards = {
         name: LoadedFacts(
             GuardFacts(loaded.guard.name, loaded.guard.labels, loaded.guard.link), loaded.sha256, loaded.version
         )
         for name, loaded in engine.guards.items()
     }
-    return Facts(policy, guards)
+    return Facts(policy_facts(engine), guards)
 
 
 class ScoringError(RuntimeError):
@@ -110,11 +110,16 @@ def _answer(connection: Connection, engines: Mapping[str, ServedEngine]) -> None
                 return
             future = scorer.submit(engines[lane].check_many, items)
             error = future.exception()
-            connection.send(future.result() if error is None else type(error).__name__)
+            connection.send((policy_facts(engines[lane]), future.result()) if error is None else type(error).__name__)
 
 
 class RemoteEngine:
-    """An engine in another process. Safe to share between threads: each has a connection of its own."""
+    """An engine in another process. Safe to share between threads: each has a connection of its own.
+
+    Attributes:
+        policy: what decided the newest batch that was asked for here.
+        guards: the guards of that process, by name.
+    """
 
     def __init__(self, lane: str, facts: Facts, address: str, key: bytes) -> None:
         self.policy = facts.policy
@@ -141,7 +146,8 @@ class RemoteEngine:
             raise
         if isinstance(answer, str):
             raise ScoringError(answer)
-        decisions: list[Decision] = answer
+        decisions: list[Decision]
+        self.policy, decisions = answer
         return decisions
 
     def _connection(self) -> Connection:
