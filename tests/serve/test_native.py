@@ -76,6 +76,44 @@ async def test_every_shape_of_input_is_judged_as_said(client, engine, given, jud
     assert [(s.text, s.response) for s in engine.batches[0]] == judged
 
 
+@pytest.mark.parametrize(
+    ("given", "history"),
+    [
+        ({"text": "x", "history": ["one", "two"]}, ("one", "two")),
+        ({"messages": [{"role": "user", "content": "u1"}]}, ()),
+        (
+            {
+                "messages": [
+                    {"role": "system", "content": "s"},
+                    {"role": "user", "content": "u1"},
+                    {"role": "assistant", "content": "a1"},
+                    {"role": "user", "content": "u2"},
+                    {"role": "assistant", "content": "a2"},
+                ]
+            },
+            ("u1", "a1"),
+        ),
+        (
+            {
+                "turns": "all",
+                "messages": [{"role": "user", "content": "u1"}, {"role": "user", "content": "u2"}],
+            },
+            (),
+        ),
+    ],
+)
+async def test_the_turns_before_reach_the_engine(client, engine, given, history):
+    assert len(actions(await client.post("/v1/check", json={"input": given}))) == 1
+    assert engine.batches[0][0].history == history
+
+
+async def test_history_is_given_in_one_way_only_and_in_measure(client):
+    twice = {"messages": [{"role": "user", "content": "u"}], "history": ["before"]}
+    assert (await client.post("/v1/check", json={"input": twice})).status_code == 422
+    long = {"text": "x", "history": ["before"] * 257}
+    assert (await client.post("/v1/check", json={"input": long})).status_code == 422
+
+
 async def test_ids_language_and_context_reach_the_engine(client, engine):
     item = {"text": "x", "id": "mine", "language": "de", "context": {"age": 12, "new": True}}
     answer = await client.post("/v1/check", json={"input": [item, "y"]})

@@ -88,6 +88,12 @@ def test_cost_counts_bytes_up_to_what_a_model_reads():
     assert cost_of(Submission("a" * 10_000), cap=100) == 100
 
 
+def test_the_turns_that_a_policy_reads_cost_something_and_others_nothing():
+    said = Submission("a" * 40, history=("b" * 400, "c" * 40, "d" * 40))
+    assert cost_of(said, cap=1000) == 12
+    assert cost_of(said, cap=1000, window=3) == (2 * 40 + 2 * 80) // 4 + 2
+
+
 def test_pace_predicts_the_wait():
     pace = Pace(scorers=2)
     assert pace.wait_s(1000) == 0

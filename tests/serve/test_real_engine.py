@@ -39,6 +39,17 @@ async def test_the_real_engine_behind_the_server():
         assert (await client.get("/v1/guards")).json()["guards"][0]["labels"][-1] == "unsafe"
 
 
+@pytest.mark.anyio
+async def test_a_policy_with_a_window_reads_the_turns_before(tmp_path):
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY.format(name="talk", guard="words") + "window: 3\n")
+    engine = Engine.load([Words()], policy=path)
+    async with serving(create_app(engine)) as client:
+        asked = [{"text": "fine"}, {"text": "fine", "history": ["bad"]}]
+        alone, after = (await client.post("/v1/check", json={"input": asked})).json()["results"]
+        assert alone["unsafe"] < 0.5 < after["unsafe"]
+
+
 def test_policies_share_one_copy_of_the_guards(tmp_path):
     paths = []
     for name in ("one", "two"):

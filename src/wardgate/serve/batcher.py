@@ -30,6 +30,12 @@ class Checker(Protocol):
         ...
 
 
+def _window(checker: Checker) -> int:
+    """The turns that an engine's policy reads together."""
+    window = getattr(getattr(checker, "policy", None), "window", 1)
+    return window if isinstance(window, int) else 1
+
+
 class OverloadedError(Exception):
     """The queue is full, or the expected wait too long."""
 
@@ -144,7 +150,8 @@ class Batcher:
             return []
         loop = asyncio.get_running_loop()
         timeout = self._settings.timeout_s if timeout_s is None else min(timeout_s, self._settings.timeout_s)
-        costs = [cost_of(item, cap=self._settings.batch_tokens) for item in items]
+        window = _window(self._lanes[lane])
+        costs = [cost_of(item, cap=self._settings.batch_tokens, window=window) for item in items]
         self._refuse_if_busy(len(items), sum(costs), timeout)
         job = Job(lane, items, costs, admitted=loop.time(), deadline=loop.time() + timeout)
         future = self._futures[job] = loop.create_future()

@@ -80,6 +80,18 @@ def exchange(messages: Sequence[Message], *, turns: Turns = "last") -> tuple[str
     return "\n\n".join(asked), response
 
 
+def earlier(messages: Sequence[Message]) -> tuple[str, ...]:
+    """What users, tools and the assistant said before the exchange that is judged, oldest first.
+
+    Raises:
+        Problem: if a part is not text.
+    """
+    starts = [i for i, message in enumerate(messages) if message.role == "user"]
+    before = messages[: starts[-1]] if starts else ()
+    said = [text_of(message.content) for message in before if message.role not in ("system", "developer")]
+    return tuple(text for text in said if text)
+
+
 def _asked(said: Sequence[tuple[str, str]], turns: Turns) -> list[tuple[str, str]]:
     """The messages that the prompt is made of."""
     outside = ("user", "tool", "function")

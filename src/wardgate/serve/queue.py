@@ -19,12 +19,23 @@ BYTES_PER_TOKEN = 4
 TURN_ITEMS = 8
 
 
-def cost_of(submission: Submission, *, cap: int) -> int:
-    """The estimated tokens of a submission, 1 to `cap`: what is longer than a model reads costs no more."""
-    size = len(submission.text.encode("utf-8", "surrogatepass"))
-    if submission.response is not None:
-        size += len(submission.response.encode("utf-8", "surrogatepass"))
+def cost_of(submission: Submission, *, cap: int, window: int = 1) -> int:
+    """The estimated tokens of a submission, 1 to `cap`: what is longer than a model reads costs no more.
+
+    Args:
+        submission: what is to be judged.
+        cap: the most it may cost.
+        window: turns that the policy reads together. Those before the text are scored alone, and joined with it.
+    """
+    size = _size(submission.text) + _size(submission.response or "")
+    turns = submission.history[-(window - 1) :] if window > 1 else ()
+    if turns:
+        size += size + 2 * sum(map(_size, turns))
     return max(1, min(cap, size // BYTES_PER_TOKEN + 2))
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 @dataclass(slots=True, eq=False)

@@ -52,6 +52,7 @@ class PolicyFacts:
     version: str
     sha256: str
     keep: Keep = NOTHING
+    window: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ class Facts:
 def policy_facts(engine: ServedEngine) -> PolicyFacts:
     """What can be told of the policy that decides now: an engine may take up another one."""
     policy = engine.policy
-    return PolicyFacts(policy.name, str(policy.version), policy.sha256, getattr(policy, "keep", NOTHING))
+    keep, window = getattr(policy, "keep", NOTHING), getattr(policy, "window", 1)
+    return PolicyFacts(policy.name, str(policy.version), policy.sha256, keep, window)
 
 
 def facts_of(engine: ServedEngine) -> Facts:

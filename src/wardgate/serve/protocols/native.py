@@ -13,7 +13,7 @@ from wardgate.hazards import Hazard
 from wardgate.policy import Decision
 from wardgate.serve.body import StrictRoute
 from wardgate.serve.catalogue import Catalogue, GuardInfo, PolicyInfo
-from wardgate.serve.conversation import Message, Turns, exchange
+from wardgate.serve.conversation import Message, Turns, earlier, exchange
 from wardgate.serve.explaining import Explanation, explain
 from wardgate.serve.idempotency import Idempotency
 from wardgate.serve.judge import Judge, caller_of
@@ -36,6 +36,11 @@ class Item(BaseModel):
     id: Annotated[str, Field(max_length=128)] | None = None
     language: Language | None = None
     context: Context = Field(default_factory=dict, description="facts a policy may ask for")
+    history: list[str] = Field(
+        default_factory=list,
+        max_length=256,
+        description="the turns before a text, oldest first, for policies with a window",
+    )
 
 
 class CheckRequest(BaseModel):
@@ -163,10 +168,15 @@ def _submission(item: str | Item, number: int) -> Submission:
             "a response beside messages: make it the last message",
             param=f"input[{number}]",
         )
-    text, response = item.text or "", item.response
+    if item.messages is not None and item.history:
+        raise Problem(Kind.INVALID_REQUEST, "history beside messages: make it messages", param=f"input[{number}]")
+    text, response, history = item.text or "", item.response, tuple(item.history)
     if item.messages is not None:
         text, response = exchange(item.messages, turns=item.turns)
-    return Submission(text, response, id=item.id or str(number), language=item.language, context=item.context)
+        history = earlier(item.messages) if item.turns == "last" else ()
+    return Submission(
+        text, response, id=item.id or str(number), language=item.language, context=item.context, history=history
+    )
 
 
 def row_of(decision: Decision) -> dict[str, object]:
