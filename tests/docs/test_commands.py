@@ -13,21 +13,13 @@ import typer
 from typer.main import get_command
 
 from blocks import blocks_of, commands
+from pages import prepare
 from wardgate.cli import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-RUN = [
-    "README.md",
-    "docs/batch.md",
-    "docs/concepts.md",
-    "docs/normalise.md",
-    "docs/scale.md",
-    "docs/security.md",
-    *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").glob("tutorials/*.md"))),
-    *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").glob("how-to/*.md"))),
-]
-"""Pages whose every block is run, in order, in one folder. The others' commands are checked for existing."""
+RUN = [page for page in PAGES if any(block.how != "not run" for block in blocks_of(page))]
+"""Every block of these is run, in order, in one folder, but for those that say why not."""
 LIMIT_S = 300
 
 
@@ -89,17 +81,18 @@ def environment(folder):
     return os.environ | {"PATH": os.pathsep.join(places), "HOME": str(folder), "COLUMNS": "120", "NO_COLOR": "1"}
 
 
-@pytest.mark.parametrize("page", [page for page in RUN if (ROOT / page).exists()])
+@pytest.mark.parametrize("page", RUN, ids=name_of)
 def test_every_block_runs(page, folder):
+    prepare(name_of(page), folder)
     running = []
     try:
-        for block in blocks_of(ROOT / page):
+        for block in blocks_of(page):
             if block.kind == "sh" and block.how == "background":
                 running.append(started(block.code, folder))
             elif block.kind == "sh" and block.how == "run":
                 done = ran(["bash", "-euo", "pipefail", "-c", accepting(block.code)], folder)
                 assert done.returncode == 0, f"{block} exits {done.returncode}\n{done.stdout}\n{done.stderr}"
-        code = python_of(ROOT / page)
+        code = python_of(page)
         if code:
             done = ran([sys.executable, "-c", code], folder)
             assert done.returncode == 0, f"{page}\n{done.stdout}\n{done.stderr}"
@@ -129,6 +122,11 @@ def started(code, folder):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+
+
+def test_what_is_not_run_says_why():
+    silent = [str(b) for page in PAGES for b in blocks_of(page) if b.how == "not run" and not b.why]
+    assert not silent
 
 
 def test_a_wrong_command_is_found(tmp_path):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Block:
         kind: `sh` or `python`.
         code: what is in it.
         how: `run`, `not run` or `background`.
+        why: why it is not run.
     """
 
     page: Path
@@ -38,6 +39,7 @@ class Block:
     kind: str
     code: str
     how: str
+    why: str = ""
 
     def __str__(self) -> str:
         return f"{self.page.name}:{self.line}"
@@ -45,18 +47,18 @@ class Block:
 
 def blocks_of(page: Path) -> list[Block]:
     """The command blocks of a page, in order."""
-    found, how, lines = [], "run", iter(enumerate(page.read_text(encoding="utf-8").splitlines(), 1))
+    found, how, why, lines = [], "run", "", iter(enumerate(page.read_text(encoding="utf-8").splitlines(), 1))
     for number, line in lines:
         comment, fence = _COMMENT.match(line), _FENCE.match(line)
         if comment:
-            how = comment["what"]
+            how, why = comment["what"], comment["why"] or ""
         elif fence:
             inside = [text.removeprefix(fence["indent"]) for text in _until_closed(lines)]
             block = _block(page, number, fence["kind"], inside, how)
-            found += [block] if block else []
-            how = "run"
+            found += [replace(block, why=why)] if block else []
+            how, why = "run", ""
         elif line.strip():
-            how = "run"
+            how, why = "run", ""
     return found
 
 

@@ -71,10 +71,9 @@ def test_a_clean_environment_outside_the_checkout(wheel, tmp_path):
     done = run([python, "-m", "wardgate", "batch", "in.jsonl", "out.csv"], cwd=tmp_path, env=outside)
     assert done.returncode == 0, done.stderr
     done = run([python, "-m", "wardgate", "batch", "in.jsonl", "out.parquet"], cwd=tmp_path, env=outside)
-    assert (done.returncode, done.stderr) == (
-        1,
-        "wardgate: Parquet files need pyarrow: pip install 'wardgate[batch]'\n",
-    )
+    told = "wardgate: Parquet files need pyarrow: pip install 'wardgate[batch]'"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, told)
+    assert not (tmp_path / "out.parquet.wardgate").exists()
     for module in ("torch", "transformers", "fastapi", "pyarrow", "ray"):
         assert run([python, "-c", f"import {module}"], cwd=tmp_path, env=outside).returncode == 1
     for command in (["guards"], ["policy", "check", "default"], ["--help"], ["serve", "--help"]):

@@ -17,7 +17,7 @@ from wardgate.batch.reading import Plan, read_chunks
 from wardgate.batch.rows import Fields, RowError, key_of
 from wardgate.batch.state import Progress, State
 from wardgate.batch.verdicts import verdicts_of
-from wardgate.batch.writing import Judged, Staged, open_sink, reject_lines
+from wardgate.batch.writing import Judged, Staged, open_sink, reject_lines, writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -132,6 +132,7 @@ def run(
         raise UsageError(f"{job.target} exists; --overwrite replaces it")
     if job.target == STANDARD and resume:
         raise UsageError("standard output cannot be resumed; name a file")
+    writable(job.output_format, of_name(job.target)[1])
     with _folder(job, resume=resume, overwrite=overwrite) as folder:
         try:
             with State(folder / "state.sqlite", job.remember) as state:

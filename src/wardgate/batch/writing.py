@@ -254,6 +254,19 @@ def _shown(row: Row) -> str | None:
     return None if row.raw is None else row.raw[:_SHOWN].decode("utf-8", "backslashreplace")
 
 
+def writable(format_: Format, compression: Compression) -> None:
+    """Make sure that an output can be written before anything is judged for it.
+
+    Raises:
+        BatchError: if it cannot, or needs what is not installed.
+    """
+    if format_ is Format.LINES:
+        raise UsageError("plain lines cannot hold decisions; write .jsonl, .csv or .parquet")
+    if format_ is Format.PARQUET:
+        import wardgate.batch.tables  # noqa: F401 - says what it needs
+    compress(b"", compression)
+
+
 def open_sink(staged: Staged, output: Path, target: Mapping[str, Any], *, whole_tables: bool) -> Sink:
     """The sink for an output.
 
@@ -264,8 +277,6 @@ def open_sink(staged: Staged, output: Path, target: Mapping[str, Any], *, whole_
         whole_tables: whether every input is Parquet, so that columns keep their Arrow types.
     """
     format_, compression = target["format"], target["compression"]
-    if format_ is Format.LINES:
-        raise UsageError("plain lines cannot hold decisions; write .jsonl, .csv or .parquet")
     if format_ is Format.JSONL:
         return PipeSink(compression) if target["piped"] else JsonlSink(staged, compression)
     if format_ is Format.PARQUET and whole_tables:
