@@ -2,7 +2,7 @@
 
 import pytest
 
-from wardgate.policy import NOTHING, Keep, PolicyError, load_policy, parse_policy
+from wardgate.policy import NOTHING, Keep, PolicyError, load_policy, parse_policy, shipped_names
 
 POLICY = """
 policy: p
@@ -25,8 +25,10 @@ def test_the_block_is_read():
     assert policy("keep: {text: always, days: 7, sample: 0.01, second: 0.1}").keep == Keep("always", 7, 0.01, 0.1)
 
 
-def test_the_default_policy_keeps_what_people_must_read():
-    assert load_policy("default").keep == Keep("review", 30)
+@pytest.mark.parametrize("name", shipped_names())
+def test_shipped_policies_keep_what_people_must_read_and_no_more(name):
+    kept = load_policy(name).keep
+    assert (kept.text, kept.days <= 30) == ("review", True)
 
 
 @pytest.mark.parametrize(
