@@ -47,7 +47,7 @@ def _decodes(data: bytes) -> bool:
 
 
 def fuzz_normalise(data: bytes) -> None:
-    """Cleaning can be replayed, and cleaning again changes nothing."""
+    """Cleaning can be replayed."""
     found = normalise(text_of(data))
     if replay(found.raw, found.steps) != found.cleaned:
         raise AssertionError("the steps do not lead to the cleaned text")
