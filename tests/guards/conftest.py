@@ -17,6 +17,8 @@ from transformers import (  # noqa: E402
     Qwen2Config,
 )
 
+from far_guard import open_guard  # noqa: E402, F401 - a fixture
+
 CORPUS = [
     'The quick brown fox jumps over the lazy dog. {"flag": true, "category": "harassment", "reason": "short"}',
     'How do I kill a python process? {"flag": false, "category": "benign"} safe unsafe Yes No yes no',
