@@ -53,7 +53,7 @@ def test_bioguard_presets_say_what_their_card_says(name, reads):
 def test_a_card_file_is_read(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(GOOD)
-    assert load_card(path) == parse_card(GOOD)
+    assert load_card(path) == parse_card(GOOD.replace("./folder", str(tmp_path / "folder")))
 
 
 def test_labels_can_be_given_in_every_short_form():
@@ -161,3 +161,18 @@ def test_a_family_without_its_libraries_names_the_command(monkeypatch):
     assert missing_extra(load_card("moddog")) == "pip install 'wardgate[hf]'"
     with pytest.raises(CardError, match=r"pip install 'wardgate\[hf\]'"):
         open_guard(load_card("duoguard-0.5b"))
+
+
+def test_paths_in_a_file_start_from_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "cards").mkdir()
+    (tmp_path / "cards/mine.yaml").write_text(GOOD)
+    monkeypatch.chdir(tmp_path)
+    assert load_card("cards/mine.yaml").checkpoint == str(tmp_path / "cards/folder")
+    (tmp_path / "cards/hub.yaml").write_text(GOOD.replace("./folder", "owner/name"))
+    assert load_card("cards/hub.yaml").checkpoint == "owner/name"
+
+
+def test_a_folder_with_its_card_may_be_moved(tmp_path):
+    (tmp_path / "guard").mkdir()
+    (tmp_path / "guard" / CARD_FILE).write_text(GOOD.replace("./folder", "."))
+    assert find_card((tmp_path / "guard").rename(tmp_path / "moved")).checkpoint == str(tmp_path / "moved")

@@ -170,6 +170,7 @@ class RemoteCard(_Card):
 
 Card = ClassifierCard | JudgeCard | RemoteCard
 _ADAPTER: TypeAdapter[Card] = TypeAdapter(Annotated[Card, Field(discriminator="family")])
+_PATHS = ("checkpoint", "tokenizer", "rubric")
 _FAMILIES: dict[str, type[_Card]] = {"classifier": ClassifierCard, "judge": JudgeCard, "remote": RemoteCard}
 
 
@@ -182,6 +183,8 @@ def presets() -> tuple[str, ...]:
 def load_card(name_or_path: str | Path) -> Card:
     """Read a preset by name, or a card from a YAML file.
 
+    A path in a file that begins with a dot starts from the file's folder, so that a folder with its card can be moved.
+
     Raises:
         CardError: if there is no such preset or file, or the card is wrong; it lists every problem.
     """
@@ -193,9 +196,19 @@ def load_card(name_or_path: str | Path) -> Card:
     if not path.is_file():
         raise CardError(name, [f"no guard card of this name or file{_hint(name, list(presets()))}"])
     try:
-        return parse_card(path.read_text("utf-8"), where=str(path))
+        return _found_from(path.parent, parse_card(path.read_text("utf-8"), where=str(path)))
     except (OSError, UnicodeDecodeError) as error:
         raise CardError(str(path), [f"cannot be read: {type(error).__name__}"]) from error
+
+
+def _found_from(folder: Path, card: Card) -> Card:
+    """The card with its relative paths made absolute."""
+    told = card.model_dump(include=set(_PATHS))
+    return card.model_copy(update={k: str((folder / v).resolve()) for k, v in told.items() if v and _relative(v)})
+
+
+def _relative(told: str) -> bool:
+    return told in {".", ".."} or told.startswith(("./", "../"))
 
 
 def parse_card(text: str, where: str = "card") -> Card:

@@ -64,7 +64,7 @@ def finish(
     shutil.rmtree(fresh, ignore_errors=True)
     model.save_pretrained(fresh)
     tokenizer.save_pretrained(fresh)
-    write_card(fresh, folder, making)
+    write_card(fresh, making)
     swap(fresh, folder)
     guard = open_guard(find_card(folder))
     z = logits_of(guard, parts["calibrate"])
@@ -142,19 +142,19 @@ def swap(fresh: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def write_card(where: Path, folder: Path, making: Making) -> None:
-    """Write the guard card that makes the checkpoint in `folder` a guard; `where` is the folder it goes to."""
+def write_card(folder: Path, making: Making) -> None:
+    """Write the guard card that makes the checkpoint in `folder` a guard, wherever that folder goes."""
     card = {
         "name": making.name,
         "family": "classifier",
         "source": f"fine-tuned from {making.base} by wardgate train",
-        "checkpoint": str(folder.resolve()),
+        "checkpoint": ".",
         "head": making.head.link.value,
         "labels": making.head.labels.name,
         "input": making.head.reads,
         "max_length": making.recipe.max_length,
     }
-    (where / CARD_FILE).write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8")
+    (folder / CARD_FILE).write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8")
 
 
 def views(examples: Sequence[Example]) -> list[View]:

@@ -198,9 +198,9 @@ def _save(model: Any, tokenizer: Any, folder: Path, rubric: str, recipe: Recipe,
         "name": name,
         "family": "judge",
         "source": f"fine-tuned from {base} by wardgate train judge",
-        "checkpoint": str(folder.resolve()),
+        "checkpoint": ".",
         "labels": LABELS.name,
-        "rubric": str((folder / "rubric.txt").resolve()),
+        "rubric": "./rubric.txt",
         "max_length": max(64, recipe.max_length),
     }
     (fresh / CARD_FILE).write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8")
