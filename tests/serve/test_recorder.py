@@ -7,11 +7,15 @@ from types import SimpleNamespace
 import pytest
 from conftest import FakeEngine
 from sqlalchemy import select
+from test_replay import Words
 
-from wardgate.engine import Submission
+from stores import user
+from wardgate.engine import Engine, Submission
+from wardgate.policy import Action
 from wardgate.serve.recorder import StoreRecorder
 from wardgate.serve.remote_engine import connect, listen
-from wardgate.store import open_store
+from wardgate.serve.review.live import LiveEngine
+from wardgate.store import open_store, proposals
 from wardgate.store.schema import decisions
 
 pytestmark = pytest.mark.anyio
@@ -77,3 +81,34 @@ async def test_decisions_of_before_and_after_name_their_own_policy(store, elsewh
     finally:
         recorder.stop()
     assert stored(store) == {"one@1": "0", "one@2": "2"}
+
+
+BREAKING = """
+policy: careful
+version: "{version}"
+tiers:
+  - guards: [words]
+rules:
+  - name: unsafe
+    when: {{ unsafe: {threshold} }}
+    action: block
+breaker: {{ per_day: {per_day}, then: review }}
+"""
+
+
+def approve(store, live, text):
+    base = live.policy.sha256
+    made = proposals.propose(store, policy="careful", base_sha256=base, text=text, changes={}, effect={}, actor="test")
+    proposals.decide(store, user(store, f"lead {made.id}", "lead"), made.id, approve=True)
+
+
+def test_a_days_actions_stay_spent_when_a_policy_is_taken_up(store, tmp_path):
+    path = tmp_path / "policy.yaml"
+    path.write_text(BREAKING.format(version=1, threshold=0.6, per_day=2))
+    live = LiveEngine(Engine.load([Words()], policy=path), store, every_s=0.0)
+    assert [one.action for one in live.check_many(["bad"])] == [Action.BLOCK]
+    approve(store, live, BREAKING.format(version=2, threshold=0.7, per_day=2))
+    assert [one.action for one in live.check_many(["bad", "bad"])] == [Action.BLOCK, Action.REVIEW]
+    assert live.policy.version == "2"
+    approve(store, live, BREAKING.format(version=3, threshold=0.7, per_day=3))
+    assert [one.rule for one in live.check_many(["bad"])] == ["unsafe"]  # another limit, another count

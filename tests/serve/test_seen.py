@@ -127,7 +127,7 @@ async def shadowed(client):
 async def test_a_shadow_sees_the_same_texts_decides_nothing_and_its_differences_are_kept(tmp_path):
     path = tmp_path / "differences.jsonl"
     shadow = FakeEngine("candidate", unseen=frozenset({Hazard.HATE}))
-    app = create_app(FakeEngine(), shadows={"candidate": shadow}, differs=to_file(path))
+    app = create_app(FakeEngine(), shadows={"candidate": {"fake": shadow}}, differs=to_file(path))
     async with serving(app) as client:
         answer = await client.post("/v1/check", json={"input": [f"an insult {PRIVATE}", "fine"]})
         assert [row["action"] for row in answer.json()["results"]] == ["block", "allow"]
@@ -142,10 +142,26 @@ async def test_a_shadow_sees_the_same_texts_decides_nothing_and_its_differences_
 
 
 @pytest.mark.anyio
+async def test_a_shadow_looks_only_at_texts_of_the_policies_it_runs_under(tmp_path):
+    path = tmp_path / "differences.jsonl"
+    engine, strict, shadow = (
+        FakeEngine("fake"),
+        FakeEngine("strict"),
+        FakeEngine("fake", unseen=frozenset({Hazard.HATE})),
+    )
+    app = create_app(engine, others={"strict": strict}, shadows={"guard:x": {"fake": shadow}}, differs=to_file(path))
+    async with serving(app) as client:
+        await client.post("/v1/check", json={"input": "an insult", "policy": "strict"})
+        await client.post("/v1/check", json={"input": "an insult"})
+    assert len(path.read_text().splitlines()) == 1
+    assert [len(batch) for batch in shadow.batches] == [1]
+
+
+@pytest.mark.anyio
 async def test_a_broken_shadow_harms_nobody_and_is_counted():
     broken = FakeEngine("candidate")
     broken.check_many = lambda texts: texts["no such"]
-    async with serving(create_app(FakeEngine(), shadows={"candidate": broken})) as client:
+    async with serving(create_app(FakeEngine(), shadows={"candidate": {"fake": broken}})) as client:
         answer = await client.post("/v1/check", json={"input": "x"})
         assert answer.status_code == 200
         async with asyncio.timeout(5):

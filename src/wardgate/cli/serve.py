@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardgate.cli.serve_keys import bad, keys_app, ring, usual_place
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from fastapi import FastAPI
 
     from wardgate.engine import Engine
     from wardgate.policy import Decision
@@ -19,9 +23,8 @@ if TYPE_CHECKING:
     from wardgate.serve.review import Keeping
     from wardgate.serve.review.live import LiveEngine
 
-BAD_USAGE = 2
-
 app = typer.Typer(help="HTTP API, drop-in endpoints, playground and review console.")
+app.add_typer(keys_app, name="keys")
 
 
 @app.callback(invoke_without_command=True)
@@ -38,6 +41,10 @@ def serve(  # noqa: PLR0913, PLR0917 - one option for each thing an operator may
     ] = None,
     shadow_policy: Annotated[
         list[str] | None, typer.Option(help="A policy that sees the same texts and decides nothing.")
+    ] = None,
+    shadow_guard: Annotated[
+        list[str] | None,
+        typer.Option(help="A guard that sees the same texts under the live policies and decides nothing."),
     ] = None,
     shadow_log: Annotated[Path | None, typer.Option(help="Where differences of shadows are kept (JSON lines).")] = None,
     allow_unauthenticated: Annotated[
@@ -58,7 +65,13 @@ def serve(  # noqa: PLR0913, PLR0917 - one option for each thing an operator may
     queue_delay_s: Annotated[float, typer.Option(help="Longest expected wait that is accepted.")] = 2.0,
     timeout_s: Annotated[float, typer.Option(help="Longest time for a request.")] = 10.0,
     scorers: Annotated[int, typer.Option(min=1, help="Threads that score.")] = 1,
-    workers: Annotated[int, typer.Option(min=1, help="HTTP processes; beyond 1 they share one scoring process.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, help="HTTP processes, which share one scoring process; with --ray: replicas.")
+    ] = 1,
+    ray: Annotated[bool, typer.Option("--ray", help="Serve on Ray (extra `ray`), on one machine or many.")] = False,
+    ray_address: Annotated[
+        str | None, typer.Option(envvar="RAY_ADDRESS", help="The Ray cluster to join; without it one is started here.")
+    ] = None,
     drain_s: Annotated[float, typer.Option(help="How long SIGTERM waits for what was accepted.")] = 20.0,
     keys: Annotated[Path | None, typer.Option(envvar="WARDGATE_KEYS", help="File with API keys.")] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
@@ -107,12 +120,20 @@ def serve(  # noqa: PLR0913, PLR0917 - one option for each thing an operator may
             access_log=access_log,
         )
     except ValueError as error:
-        raise _bad(str(error)) from None
+        raise bad(str(error)) from None
     listen = Listen(host, port, tls_cert, tls_key, behind_proxy, log_level, otlp, keys)
     stored = None if store is None else Stored(store, store_key, keep_decisions_days, gold, certificate, oidc)
     _check(listen, settings, stored)
-    chosen = Chosen(tuple(guard or ()), tuple(policy or ["default"]), tuple(shadow_policy or ()), shadow_log)
-    if workers == 1:
+    chosen = Chosen(
+        tuple(guard or ()),
+        tuple(policy or ["default"]),
+        tuple(shadow_policy or ()),
+        tuple(shadow_guard or ()),
+        shadow_log,
+    )
+    if ray:
+        code = _run_ray(chosen, settings, listen, Cluster(workers, ray_address), stored)
+    elif workers == 1:
         code = _run_one(chosen, settings, listen, stored)
     else:
         code = _run_many(chosen, settings, listen, workers, stored)
@@ -143,8 +164,22 @@ class Chosen:
 
     guards: tuple[str, ...]
     policies: tuple[str, ...]
-    shadows: tuple[str, ...]
+    shadow_policies: tuple[str, ...]
+    shadow_guards: tuple[str, ...]
     shadow_log: Path | None
+
+    @property
+    def has_shadows(self) -> bool:
+        """Whether anything runs beside what decides."""
+        return bool(self.shadow_policies or self.shadow_guards)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where Ray is, and how many replicas it runs."""
+
+    replicas: int
+    address: str | None
 
 
 @dataclass(frozen=True)
@@ -170,13 +205,8 @@ class Stored:
             promise = None if self.certificate is None else Certificate.load(self.certificate)
             provider = None if self.oidc is None else read_provider(self.oidc, bytes.fromhex(kept.hashed("oidc")))
         except ValueError as error:
-            raise _bad(str(error)) from None
+            raise bad(str(error)) from None
         return Keeping(kept, self.gold, self.keep_decisions_days, certificate=promise, oidc=provider)
-
-
-def _bad(message: str) -> typer.Exit:
-    typer.echo(f"wardgate: {message}", err=True)
-    return typer.Exit(BAD_USAGE)
 
 
 def _check(listen: Listen, settings: Settings, stored: Stored | None) -> None:
@@ -185,10 +215,10 @@ def _check(listen: Listen, settings: Settings, stored: Stored | None) -> None:
     from wardgate.serve.server import UnsafeBindError, check_bind
 
     try:
-        ring = _keyring(listen.keys, stored)
-        check_bind(listen.host, settings, has_keys=ring is not None and bool(ring.list()))
+        found = _keyring(listen.keys, stored)
+        check_bind(listen.host, settings, has_keys=found is not None and bool(found.list()))
     except (KeyringError, UnsafeBindError) as error:
-        raise _bad(str(error)) from None
+        raise bad(str(error)) from None
 
 
 def _keyring(path: Path | None, stored: Stored | None) -> Keyring | None:
@@ -196,39 +226,23 @@ def _keyring(path: Path | None, stored: Stored | None) -> Keyring | None:
     from wardgate.serve.keyring import Keyring
 
     if path is None and stored is not None:
-        kept = _ring(None, stored.url)
+        kept = ring(None, stored.url)
         if kept.list():
             return kept
-    ring = Keyring(path or _usual_place())
-    return ring if path is not None or ring.list() else None
-
-
-def _ring(file: Path | None, store: str | None) -> Keyring:
-    """The keyring in a file, or in a store where one is named and no file is."""
-    from wardgate.serve.keyring import Keyring
-
-    if file is not None or store is None:
-        return Keyring(file or _usual_place())
-    from wardgate.cli.store import opened
-    from wardgate.serve.store_keyring import StoreKeyring
-
-    return StoreKeyring(opened(store, None))
-
-
-def _usual_place() -> Path:
-    return Path(typer.get_app_dir("wardgate")) / "keys.json"
+    file = Keyring(path or usual_place())
+    return file if path is not None or file.list() else None
 
 
 def _run_one(chosen: Chosen, settings: Settings, listen: Listen, stored: Stored | None) -> int:
     from wardgate.serve import create_app, logs, server, traces
-    from wardgate.serve.loading import engines
+    from wardgate.serve.loading import engines, shadows
     from wardgate.serve.shadow import to_file
 
     try:
         live = engines(chosen.guards, chosen.policies)
-        beside = engines(chosen.guards, chosen.shadows) if chosen.shadows else {}
+        beside = shadows(live, chosen.guards, chosen.policies, chosen.shadow_guards, chosen.shadow_policies)
     except ValueError as error:  # what is wrong with a policy, a guard or a bundle is a ValueError
-        raise _bad(str(error)) from None
+        raise bad(str(error)) from None
     keeping = None if stored is None else stored.open()
     served = live if keeping is None else _following(live, keeping)
     first, *_ = served.values()
@@ -250,8 +264,9 @@ def _run_one(chosen: Chosen, settings: Settings, listen: Listen, stored: Stored 
         certificate_key=listen.certificate_key,
         behind_proxy=listen.behind_proxy,
     )
-    listen.told(listen.port)
-    running.run()
+    listening = running.config.bind_socket()
+    listen.told(listening.getsockname()[1])
+    running.run(sockets=[listening])
     return 0 if running.started else 1
 
 
@@ -276,8 +291,8 @@ def _run_many(chosen: Chosen, settings: Settings, listen: Listen, workers: int, 
     from wardgate.serve.loading import engines
     from wardgate.serve.processes import Plan, run
 
-    if chosen.shadows or listen.otlp:
-        raise _bad("--shadow-policy and --otlp work with --workers 1")
+    if chosen.has_shadows or listen.otlp:
+        raise bad("--shadow-policy, --shadow-guard and --otlp work with --workers 1")
     if stored is not None:
         stored.open().store.close()  # brings the tables up to date, and says here what is wrong
     plan = Plan(
@@ -298,67 +313,38 @@ def _run_many(chosen: Chosen, settings: Settings, listen: Listen, workers: int, 
     try:
         return run(plan, told=listen.told)
     except (ChildProcessError, OSError) as error:
-        raise _bad(str(error)) from None
+        raise bad(str(error)) from None
 
 
-keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
-app.add_typer(keys_app, name="keys")
-
-_STORE = Annotated[
-    str | None, typer.Option("--store", envvar="WARDGATE_STORE", help="Keep the keys in this store instead of a file.")
-]
-_FILE = Annotated[Path | None, typer.Option("--keys", envvar="WARDGATE_KEYS", help="File with API keys.")]
-
-
-@keys_app.command("create")
-def create(
-    name: Annotated[str, typer.Option(help="What people call it.")],
-    scope: Annotated[list[str] | None, typer.Option(help="check or metrics; may be repeated.")] = None,
-    policy: Annotated[str | None, typer.Option(help="The one policy it may use.")] = None,
-    per_minute: Annotated[int | None, typer.Option(min=1, help="Requests a minute.")] = None,
-    days: Annotated[float | None, typer.Option(help="How long it lasts.")] = None,
-    file: _FILE = None,
-    store: _STORE = None,
-) -> None:
-    """Make a key and show it once."""
-    from wardgate.serve.keyring import KeyringError
-
-    ring = _ring(file, store)
+def _run_ray(chosen: Chosen, settings: Settings, listen: Listen, cluster: Cluster, stored: Stored | None) -> int:
+    if chosen.has_shadows or listen.otlp or listen.certificate or listen.behind_proxy:
+        raise bad("--shadow-policy, --shadow-guard, --otlp, --tls-cert and --behind-proxy work without --ray")
     try:
-        key, secret = ring.create(
-            name, scopes=tuple(scope or ["check"]), policy=policy, per_minute=per_minute, days=days
-        )
-    except KeyringError as error:
-        raise _bad(str(error)) from None
-    typer.echo(f"id {key.id}. The key, shown this once:", err=True)
-    typer.echo(secret)
-
-
-@keys_app.command("list")
-def show(file: _FILE = None, store: _STORE = None) -> None:
-    """List the keys, without their secrets."""
-    from wardgate.serve.keyring import KeyringError
+        from wardgate.serve import ray_app
+    except ImportError:
+        raise bad("--ray needs the extra `ray`: pip install 'wardgate[ray]'") from None
+    from wardgate.serve.loading import engines
 
     try:
-        kept = _ring(file, store).list()
-    except KeyringError as error:
-        raise _bad(str(error)) from None
-    for key in kept:
-        rate = "no limit" if key.per_minute is None else f"{key.per_minute} a minute"
-        ends = f"expires {key.expires}" if key.expires else "does not expire"
-        state = f"revoked {key.revoked}" if key.revoked else ends
-        typer.echo(f"{key.id}  {key.name}  [{' '.join(key.scopes)}]  policy {key.policy or 'any'}  {rate}  {state}")
-
-
-@keys_app.command("revoke")
-def revoke(
-    key_id: Annotated[str, typer.Argument(help="The key's id.")], file: _FILE = None, store: _STORE = None
-) -> None:
-    """Revoke a key; running servers refuse it within 15 seconds."""
-    from wardgate.serve.keyring import KeyringError
-
+        engines(chosen.guards, chosen.policies)  # says here, and not in a replica's log, what is wrong
+    except ValueError as error:
+        raise bad(str(error)) from None
+    if stored is not None:
+        stored.open().store.close()  # brings the tables up to date
+    place = ray_app.Place(listen.host, listen.port, cluster.replicas, cluster.address)
     try:
-        key = _ring(file, store).revoke(key_id)
-    except KeyringError as error:
-        raise _bad(str(error)) from None
-    typer.echo(f"revoked {key.id} at {key.revoked}")
+        return ray_app.run(partial(_replica, chosen, settings, listen, stored), place, told=listen.told)
+    except (ConnectionError, OSError, RuntimeError) as error:
+        raise bad(f"Ray: {error}") from None
+
+
+def _replica(chosen: Chosen, settings: Settings, listen: Listen, stored: Stored | None) -> FastAPI:
+    """One replica's application, made where it runs."""
+    from wardgate.serve import create_app, logs
+    from wardgate.serve.loading import engines
+
+    logs.configure(listen.log_level)
+    served = engines(chosen.guards, chosen.policies) if stored is None else _load_following(chosen, stored)
+    first, *_ = served.values()
+    keeping = None if stored is None else stored.open()
+    return create_app(first, settings, others=served, keys=_keyring(listen.keys, stored), keeping=keeping)

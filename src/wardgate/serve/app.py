@@ -66,7 +66,7 @@ def create_app(
     *,
     others: Mapping[str, ServedEngine] | None = None,
     keys: Keys | None = None,
-    shadows: Mapping[str, Checker] | None = None,
+    shadows: Mapping[str, Mapping[str, Checker]] | None = None,
     differs: Callable[[Decision, Decision], None] = lambda _live, _other: None,
     observers: Sequence[Observer] = (),
     keeping: Keeping | None = None,
@@ -78,7 +78,7 @@ def create_app(
         settings: limits and switches.
         others: more policies by name, each with an engine of its own (sharing the guards).
         keys: where API keys are kept; None asks for no key.
-        shadows: candidates by name that see the same texts and decide nothing.
+        shadows: by name, candidates that see the same texts and decide nothing: one for each live policy.
         differs: told of each live decision that a shadow would have made otherwise.
         observers: told of each request's policy, texts and decisions.
         keeping: a store; decisions are kept in it, and people review them at `/review`.

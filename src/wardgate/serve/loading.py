@@ -8,24 +8,27 @@ from wardgate.engine import Engine
 from wardgate.policy import load_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from wardgate.engine.catalogue import Loaded
     from wardgate.guards import Guard
 
 
-def engines(guards: Sequence[str | Guard], policies: Sequence[str]) -> dict[str, Engine]:
+def engines(
+    guards: Sequence[str | Guard], policies: Sequence[str], *, loaded: Mapping[str, Loaded] | None = None
+) -> dict[str, Engine]:
     """One engine for each policy, by the policy's name; the first is the default.
 
     Args:
         guards: as for `Engine.load`; empty takes the guards that each policy names.
         policies: shipped names or files, at least one.
+        loaded: guards that are in memory already: all of `guards`, or some of those that the policies name.
 
     Raises:
         PolicyError: if a policy is wrong.
         ValueError: if a guard cannot be loaded, none can, or two policies have one name.
     """
-    shared: dict[str, Loaded] = {}
+    shared = dict(loaded or {})
     made: dict[str, Engine] = {}
     for spec in policies:
         engine = _engine(guards, spec, shared)
@@ -36,6 +39,42 @@ def engines(guards: Sequence[str | Guard], policies: Sequence[str]) -> dict[str,
             raise ValueError(f"policy {engine.policy.name!r} has no guard that can run here: {reasons}")
         shared.update(engine.guards)
         made[engine.policy.name] = engine
+    return made
+
+
+def shadows(
+    live: Mapping[str, Engine],
+    guards: Sequence[str],
+    policies: Sequence[str],
+    shadow_guards: Sequence[str],
+    specs: Sequence[str],
+) -> dict[str, Mapping[str, Engine]]:
+    """What runs beside live engines, by the shadow's name and the live policy's.
+
+    A policy sees the texts of all live ones. A guard runs under each live policy, in place of the guards it names.
+
+    Args:
+        live: the engines that decide.
+        guards: what the live engines were made of.
+        policies: what the live engines were made of.
+        shadow_guards: names, folders or cards.
+        specs: shipped policies or files.
+
+    Raises:
+        PolicyError: if a policy is wrong, or asks what a guard cannot give.
+        ValueError: if a guard cannot be loaded, or two shadows have one name.
+    """
+    shared = {name: one for engine in live.values() for name, one in engine.guards.items()}
+    made: dict[str, Mapping[str, Engine]] = {
+        name: dict.fromkeys(live, engine) for name, engine in engines(guards, specs, loaded=shared).items()
+    }
+    for spec in shadow_guards:
+        beside = engines([spec], policies)
+        first, *_ = beside.values()
+        name = f"guard:{next(iter(first.guards))}"
+        if name in made:
+            raise ValueError(f"two shadows are called {name!r}")
+        made[name] = beside
     return made
 
 

@@ -1,4 +1,6 @@
-"""The server as a Ray Serve application, for more than one machine: `serve run deploy/ray/serve.yaml`.
+"""The server as a Ray Serve application, for more than one machine.
+
+`wardgate serve --ray` runs it for as long as it runs itself; `serve run deploy/ray/serve.yaml` leaves it to Ray.
 
 Each replica is the whole application with its own engine and batcher: Ray spreads requests over replicas and
 machines, and the batching inside a replica stays the one that is tested without Ray.
@@ -6,20 +8,33 @@ machines, and the batching inside a replica stays the one that is tested without
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import ray
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
+from ray.exceptions import RayError
 
 from wardgate.serve.app import create_app
 from wardgate.serve.loading import engines
 from wardgate.serve.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from ray.serve import Application
     from starlette.types import ASGIApp
+
+
+_NAME = "wardgate"
 
 
 class Arguments(BaseModel):
@@ -43,10 +58,96 @@ def application(arguments: Arguments) -> ASGIApp:
     return create_app(first, Settings(**arguments.settings), others=made)  # type: ignore[arg-type]
 
 
-def deployment(make: Callable[[], ASGIApp]) -> Application:
-    """A Ray Serve application whose replicas each make an ASGI application of their own."""
-    replica = serve.deployment(name="wardgate", max_ongoing_requests=256)
-    return replica(serve.ingress(make)()).bind()
+def deployment(make: Callable[[], ASGIApp], *, replicas: int = 1, patience_s: float = 20.0) -> Application:
+    """A Ray Serve application whose replicas each make an ASGI application of their own.
+
+    Args:
+        make: makes the application, in the replica.
+        replicas: how many.
+        patience_s: how long a replica that is to end may finish what it accepted.
+    """
+
+    def factory() -> ASGIApp:  # Ray takes a plain function for a factory, and any other callable for an application
+        return make()
+
+    replica = serve.deployment(
+        name=_NAME, num_replicas=replicas, max_ongoing_requests=256, graceful_shutdown_timeout_s=patience_s
+    )
+    return replica(serve.ingress(factory)()).bind()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where replicas run and listen.
+
+    Attributes:
+        host: the address that Ray's proxies listen on.
+        port: their port, or 0 for one that is free here.
+        replicas: how many, over all machines.
+        address: of a running cluster; None starts Ray on this machine.
+    """
+
+    host: str
+    port: int
+    replicas: int
+    address: str | None
+
+
+def run(make: Callable[[], ASGIApp], place: Place, *, told: Callable[[int], None] = lambda _: None) -> int:
+    """Serve on Ray until SIGTERM or SIGINT; returns the exit code.
+
+    A cluster that was running goes on running, with what else it serves.
+
+    Args:
+        make: makes the application, in each replica.
+        place: where.
+        told: told of the port once requests are answered.
+
+    Raises:
+        ConnectionError: if there is no such cluster.
+        RuntimeError: if a replica or a proxy could not be made.
+    """
+    # Ray ends a proxy that is not ready after five seconds, and on a busy machine none ever is.
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+    ray.init(address=place.address, include_dashboard=False, logging_level=logging.WARNING)
+    try:
+        port = place.port or _free_port(place.host)
+        serve.start(http_options={"host": place.host, "port": port, "location": "EveryNode"})
+        serve.run(deployment(make, replicas=place.replicas), name=_NAME, route_prefix="/")
+        with _asked_to_end() as asked:
+            told(port)
+            asked.wait()
+        if place.address is None:
+            serve.shutdown()  # type: ignore[no-untyped-call]
+        else:
+            serve.delete(_NAME)
+    except RayError as error:  # its text is a traceback of another process, which is in that process's log
+        raise RuntimeError(f"{type(error).__name__}: see the logs of Ray") from None
+    finally:
+        ray.shutdown()
+    return 0
+
+
+@contextlib.contextmanager
+def _asked_to_end() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set."""
+    asked = threading.Event()
+
+    def ask(_signal: int, _frame: FrameType | None) -> None:
+        asked.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _free_port(host: str) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
 
 
 def build(args: dict[str, object]) -> Application:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from wardgate.engine import Submission
@@ -28,10 +28,23 @@ class Shadow:
     """Runs a candidate in a thread of its own. What it has no time for is counted, not hidden."""
 
     def __init__(
-        self, name: str, candidate: Checker, *, record: Callable[[Decision, Decision], None], metrics: Metrics
+        self,
+        name: str,
+        candidates: Mapping[str, Checker],
+        *,
+        record: Callable[[Decision, Decision], None],
+        metrics: Metrics,
     ) -> None:
+        """Make a shadow.
+
+        Args:
+            name: what metrics call it.
+            candidates: by live policy, what looks at the same texts; policies without one are not looked at.
+            record: told of each live decision that the candidate would have made otherwise.
+            metrics: where comparisons are counted.
+        """
         self._name = name
-        self._candidate = candidate
+        self._candidates = candidates
         self._record = record
         self._metrics = metrics
         self._waiting = 0
@@ -42,14 +55,17 @@ class Shadow:
         """Finish what waits, and stop."""
         self._pool.shutdown()
 
-    def saw(self, _: str, items: Sequence[Submission], decisions: Sequence[Decision]) -> None:
-        """Take live decisions; returns at once."""
+    def saw(self, lane: str, items: Sequence[Submission], decisions: Sequence[Decision]) -> None:
+        """Take live decisions of one policy; returns at once."""
+        candidate = self._candidates.get(lane)
+        if candidate is None:
+            return
         with self._lock:
             if self._waiting + len(items) > _MOST_WAITING:
                 self._metrics.shadow_dropped(self._name, len(items))
                 return
             self._waiting += len(items)
-        future = self._pool.submit(self._candidate.check_many, list(items))
+        future = self._pool.submit(candidate.check_many, list(items))
         future.add_done_callback(partial(self._compare, list(decisions)))
 
     def _compare(self, live: list[Decision], future: Future[list[Decision]]) -> None:

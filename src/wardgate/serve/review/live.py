@@ -64,10 +64,18 @@ class LiveEngine:
                 found = proposals.approved(connection, self.policy.name, self._written)
             if found is not None and found.sha256 != self.policy.sha256:
                 policy = parse_policy(found.text.encode(), f"proposal {found.id}")
-                self._engine = Engine(self._engine.guards, policy, self._engine.missing)
+                self._engine = _successor(self._engine, policy)
                 structlog.get_logger("wardgate.policy").info("taken up", proposal=found.id, policy=policy.name)
         except (SQLAlchemyError, PolicyError) as error:  # the policy that is in force stays in force
             structlog.get_logger("wardgate.policy").warning("not taken up", failure=type(error).__name__)
+
+
+def _successor(engine: Engine, policy: Policy) -> Engine:
+    """The same guards under another policy; a day's actions that were spent stay spent under the same limit."""
+    after = Engine(engine.guards, policy, engine.missing)
+    if policy.breaker == engine.policy.breaker:
+        after.breaker = engine.breaker
+    return after
 
 
 def in_force(store: Store, engine: Engine, spec: str) -> tuple[Engine, str]:
