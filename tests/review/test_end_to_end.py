@@ -93,6 +93,7 @@ def log_in(browser, url, name, **options):
     page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)
     page.goto(f"{url}/review")
     expect(page.locator("input:focus")).to_have_count(1)  # the field has the focus
+    shot(page, "review-login")
     page.keyboard.type(name)
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
