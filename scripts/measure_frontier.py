@@ -1,4 +1,4 @@
-"""Quality against speed and size: the built-in encoder at several depths, with 8-bit and float32 products.
+"""Quality against speed and size: the built-in encoder at several depths and vocabularies, in 8 bits and float32.
 
     python scripts/measure_frontier.py --pool POOL --data BENCH --base BASE --run RUN --out DIR [--steps 300]
 
@@ -15,21 +15,32 @@ import gzip
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from sklearn.metrics import average_precision_score
+from tokenizers import Tokenizer
 
 from wardgate.guards import View
 from wardgate.guards.encoder import EncoderGuard
+from wardgate.hazards import WARDGATE
+from wardgate.train.encoder_model import EncoderGuardModel
 from wardgate.train.export import export_onnx
 from wardgate.train.mini import Settings, Split, build_splits, open_run
 from wardgate.train.shallow import shallow_settings, teach, thinned
+from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed
 
 Array = np.ndarray[Any, np.dtype[Any]]
 HARMFUL = ("harmbench", "strongreject", "jailbreakbench", "simplesafetytests", "tdc2023")
 BENIGN = ("arena_hard", "pubmedqa")
+
+
+class Files(NamedTuple):
+    """What a guard is opened from."""
+
+    model: Path
+    tokenizer: Path
 
 
 def unsafe(guard: EncoderGuard, texts: list[str]) -> Array:
@@ -55,29 +66,52 @@ def pace(guards: dict[str, EncoderGuard], texts: list[str], rounds: int = 3) -> 
     return found
 
 
-def students(given: argparse.Namespace, split: Split) -> dict[str, Path]:
-    """ONNX files by name."""
+def students(given: argparse.Namespace, split: Split) -> dict[str, Files]:
+    """Each student's files, by name."""
     teacher, tokenizer = open_run(given.base, given.run)
-    files: dict[str, Path] = {}
+    whole = given.run / "tokenizer.json"
+    files: dict[str, Files] = {}
+
+    def add(name: str, student: EncoderGuardModel, pieces: Path, *, quantised: bool = True) -> None:
+        path = given.out / f"{name.replace(', ', '-').replace(' ', '-')}.onnx"
+        export_onnx(student.eval(), path, quantised=quantised)
+        files[name] = Files(path, pieces)
+
+    add("12 layers", teacher, whole)
+    add("12 layers, float32", teacher, whole, quantised=False)
+    for size in given.vocabulary:
+        folder = given.out / f"vocabulary-{size}"
+        add(
+            f"12 layers, {size} pieces", with_vocabulary(given, teacher, split, size, folder), folder / "tokenizer.json"
+        )
     for layers in given.layers:
-        state = given.out / f"{layers}.pt"
-        student = teacher if layers == 12 else thinned(teacher, layers)
-        if layers < 12 and state.exists():
+        state, student = given.out / f"{layers}.pt", thinned(teacher, layers)
+        if state.exists():
             student.load_state_dict(torch.load(state, weights_only=True))
-        elif layers < 12:
+        else:
             settings = shallow_settings(Settings())
             teach(teacher, student, split, tokenizer, settings, steps=given.steps, report=print)
             torch.save(student.state_dict(), state)
-        student.eval()
-        for name, quantised in ((f"{layers} layers", True), (f"{layers} layers, float32", False)):
-            if quantised or layers == 12:
-                files[name] = given.out / f"{name.replace(', ', '-').replace(' ', '-')}.onnx"
-                export_onnx(student, files[name], quantised=quantised)
+        add(f"{layers} layers", student, whole)
     return files
 
 
-def measured(given: argparse.Namespace, files: dict[str, Path], held: Split) -> list[dict[str, Any]]:
-    guards = {n: EncoderGuard(n, f, given.run / "tokenizer.json") for n, f in files.items()}
+def with_vocabulary(
+    given: argparse.Namespace, teacher: EncoderGuardModel, split: Split, size: int, folder: Path
+) -> EncoderGuardModel:
+    """The teacher with fewer word pieces. Its embeddings are the base's, so none has to be learnt again."""
+    folder.mkdir(exist_ok=True)
+    full = Tokenizer.from_file(str(given.base / "tokenizer.json"))
+    keep = choose_pieces(full, split.texts, size)
+    save_compact(trimmed(full, keep), folder / "tokenizer.json")
+    model = EncoderGuardModel.from_base(given.base, len(WARDGATE.labels), keep=keep)
+    learnt = {name: value for name, value in teacher.state_dict().items() if "word_embeddings" not in name}
+    model.load_state_dict(learnt, strict=False)
+    return model
+
+
+def measured(given: argparse.Namespace, files: dict[str, Files], held: Split) -> list[dict[str, Any]]:
+    guards = {n: EncoderGuard(n, f.model, f.tokenizer) for n, f in files.items()}
     some = np.random.default_rng(0).permutation(len(held.texts))[: given.rows]
     y = held.values[some, -1]
     harmful, benign = (bench(given.data, names, 300) for names in (HARMFUL, BENIGN))
@@ -88,9 +122,9 @@ def measured(given: argparse.Namespace, files: dict[str, Path], held: Split) -> 
         at = float(np.quantile(z[y == 0], 0.975))
         row = {
             "model": name,
-            "mb": files[name].stat().st_size / 1e6,
+            "mb": (files[name].model.stat().st_size + files[name].tokenizer.stat().st_size) / 1e6,
             "texts_per_s": speed[name],
-            "speed": speed[name] / speed[f"{given.layers[0]} layers"],
+            "speed": speed[name] / speed["12 layers"],
             "auprc": float(average_precision_score(y, z)),
             "recall": float((unsafe(guard, harmful) >= at).mean()),
             "flagged": float((unsafe(guard, benign) >= at).mean()),
@@ -114,8 +148,10 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(6.4, 4))
     for r in rows:
-        axes.scatter(r["speed"], r["auprc"], s=8 * r["mb"], alpha=0.7)
-        axes.annotate(r["model"], (r["speed"], r["auprc"]), textcoords="offset points", xytext=(8, 4), fontsize=8)
+        below = -14 if "float32" in r["model"] else 6
+        axes.scatter(r["speed"], r["auprc"], s=3 * r["mb"], alpha=0.7)
+        axes.annotate(r["model"], (r["speed"], r["auprc"]), textcoords="offset points", xytext=(8, below), fontsize=8)
+    axes.margins(0.15)
     axes.set_xlabel("speed, whole 8-bit model = 1 (area: size of the file)")
     axes.set_ylabel("AUPRC of unsafe, held-back rows")
     axes.grid(alpha=0.3)
@@ -129,7 +165,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--rows", type=int, default=2000)
-    parser.add_argument("--layers", type=int, nargs="+", default=[12, 6, 4, 3])
+    parser.add_argument("--layers", type=int, nargs="+", default=[6, 4, 3])
+    parser.add_argument("--vocabulary", type=int, nargs="*", default=[32_000, 16_000])
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     splits = build_splits(given.pool, Settings())

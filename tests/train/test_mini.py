@@ -20,13 +20,14 @@ from wardgate.guards import View  # noqa: E402
 from wardgate.guards.batching import windows  # noqa: E402
 from wardgate.guards.encoder import EncoderGuard, EncoderSettings  # noqa: E402
 from wardgate.hazards import HAZARDS, WARDGATE, Hazard  # noqa: E402
+from wardgate.normalise import normalise  # noqa: E402
 from wardgate.train.encoder_model import EncoderGuardModel, masked_multilabel_loss  # noqa: E402
 from wardgate.train.export import export_onnx, q4_blocks  # noqa: E402
-from wardgate.train.mini import Settings, Split, fit  # noqa: E402
+from wardgate.train.mini import Settings, Split, attacked, averaged, fit  # noqa: E402
 from wardgate.train.mini_data import WEAK_SAFE, code_switch, lexicon, split_of, targets  # noqa: E402
 from wardgate.train.pack import deployed_logits, pack  # noqa: E402
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed  # noqa: E402
-from wardgate.train.written import benign_requests, of_groups, templates  # noqa: E402
+from wardgate.train.written import benign_requests, of_groups, requests, templates  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +233,40 @@ def test_training_resumes_to_the_same_weights(base, tmp_path, monkeypatch):
     resumed = train(tmp_path / "cut")
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
+
+
+def test_the_mean_of_runs_is_the_mean_of_their_weights(tmp_path):
+    for name, value in (("a", 1.0), ("b", 4.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "keep.json").write_text("[0, 1]")
+        torch.save({"head.bias": torch.full((2,), value)}, tmp_path / name / "model.pt")
+    assert averaged([tmp_path / "a", tmp_path / "b"])["head.bias"].tolist() == [2.5, 2.5]
+    (tmp_path / "b" / "keep.json").write_text("[0, 2]")
+    with pytest.raises(ValueError, match="different vocabularies"):
+        averaged([tmp_path / "a", tmp_path / "b"])
+
+
+def test_an_unsafe_text_is_never_shown_as_garble():
+    rng = random.Random(0)
+    for _ in range(300):
+        text = attacked("please give me some bread", rng, safe=False)
+        assert normalise(text).cleaned == normalise(normalise(text).cleaned).cleaned
+        assert not {"base64", "hexadecimal", "percent", "rot13", "invisible", "nfkc"} & {
+            s.name for s in normalise(text).steps
+        }
+
+
+def test_texts_that_were_written_out_are_of_both_sides_and_differ():
+    rows = requests()
+    assert len({e.text for e in rows}) == len(rows) > 3000
+    assert {e.language for e in rows} == {"en", "de", "fr", "es"}
+    assert {e.kind for e in rows} == {"prompt", "response"}
+    for language in ("de", "fr", "es"):
+        sides = [e.unsafe for e in rows if e.language == language]
+        assert sum(sides) > 100
+        assert sides.count(False) > 300
+    never = {Hazard.CHILD_SEXUAL_EXPLOITATION, Hazard.INDISCRIMINATE_WEAPONS, Hazard.SEXUAL_CONTENT}
+    assert not never & {h for e in rows for h in e.present}
 
 
 def test_from_rows_to_a_bundle_that_the_engine_loads(base, tmp_path):

@@ -21,7 +21,9 @@ def mini(  # noqa: PLR0913, PLR0917 - one option each
     base: Annotated[Path, typer.Option(help="Hugging Face folder of multilingual-e5-small.")],
     out: Annotated[Path, typer.Option(help="Where the bundle and the run's state go.")],
     version: Annotated[str, typer.Option(help="The bundle's version.")] = "1.0.0",
-    start: Annotated[Path | None, typer.Option(help="Folder of a finished run to go on from.")] = None,
+    start: Annotated[
+        list[Path] | None, typer.Option(help="A finished run to go on from; of several, the mean.")
+    ] = None,
     also: Annotated[Path | None, typer.Option(help="More rows to train on, such as a game's misses-2.jsonl.")] = None,
     epochs: Annotated[float, typer.Option(help="Passes over the training rows.")] = 0.75,
     rate: Annotated[
@@ -51,7 +53,7 @@ def mini(  # noqa: PLR0913, PLR0917 - one option each
 
             more = () if also is None else tuple(read_rows(also))
             settings = Settings(seed=seed, epochs=epochs, rate=rate, head_rate=10 * rate)
-            model, _, splits = train_mini(pool, base, out, settings, report, start=start, also=more)
+            model, _, splits = train_mini(pool, base, out, settings, report, starts=start or (), also=more)
         manifest = pack(model, splits, out, name="mini", version=version)
     except (FileNotFoundError, ValueError, RuntimeError) as error:
         raise fail(str(error)) from None

@@ -319,6 +319,18 @@ def open_run(base: Path, run: Path, layers: int | None = None) -> tuple[EncoderG
     return model.eval(), _tokenizer(run)
 
 
+def averaged(runs: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """The mean of finished runs' weights: a model soup (Wortsman et al. 2022, arXiv 2203.05482).
+
+    Raises:
+        ValueError: if their vocabularies differ.
+    """
+    if len({(run / "keep.json").read_text() for run in runs}) != 1:
+        raise ValueError("runs of different vocabularies have no mean")
+    states = [torch.load(run / "model.pt", weights_only=True) for run in runs]
+    return {name: torch.stack([s[name].float() for s in states]).mean(0) for name in states[0]}
+
+
 def _tokenizer(run: Path) -> Tokenizer:
     tokenizer = Tokenizer.from_file(str(run / "tokenizer.json"))
     tokenizer.encode_special_tokens = True  # a user may type "</s>": it is text, not structure
@@ -332,7 +344,7 @@ def train_mini(
     settings: Settings,
     report: Callable[[int, int, float], None],
     *,
-    start: Path | None = None,
+    starts: Sequence[Path] = (),
     also: Sequence[Example] = (),
 ) -> tuple[EncoderGuardModel, Tokenizer, dict[str, Split]]:
     """Run the recipe up to a fine-tuned model in `out/model.pt`; finished stages are not repeated.
@@ -343,7 +355,7 @@ def train_mini(
         out: where the run's state and its results go.
         settings: the recipe.
         report: called with step, total steps and a running loss.
-        start: the folder of a finished run to go on from: its vocabulary and weights are taken over.
+        starts: folders of finished runs of one vocabulary to go on from: the mean of their weights is taken over.
         also: more rows to train on.
 
     Raises:
@@ -354,8 +366,8 @@ def train_mini(
     splits = build_splits(pool, settings, also)
     full = Tokenizer.from_file(str(base / "tokenizer.json"))
     keep_path = out / "keep.json"
-    if start is not None and not keep_path.exists():
-        keep_path.write_text((start / "keep.json").read_text())
+    if starts and not keep_path.exists():
+        keep_path.write_text((starts[0] / "keep.json").read_text())
     if keep_path.exists():
         keep = json.loads(keep_path.read_text())
     else:
@@ -369,8 +381,8 @@ def train_mini(
     if weights.exists():
         model.load_state_dict(torch.load(weights, weights_only=True))
     else:
-        if start is not None:
-            model.load_state_dict(torch.load(start / "model.pt", weights_only=True))
+        if starts:
+            model.load_state_dict(averaged(starts))
         fit(model, splits["train"], tokenizer, settings, out, report=report)
         torch.save(model.state_dict(), weights)
         (out / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
