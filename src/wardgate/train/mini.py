@@ -53,6 +53,7 @@ class Settings:
         written: how often each written intent is seen per epoch.
         benign: ordinary requests made of frames and words, against over-refusal.
         requests: how often each text that was written out is seen per epoch.
+        attacks: share of texts that are shown under an attack of the suite.
         rows: use only this many training rows (for trials); None uses all.
     """
 
@@ -70,6 +71,7 @@ class Settings:
     written: int = 3
     benign: int = 16_000
     requests: int = 4
+    attacks: float = 0.12
     rows: int | None = None
 
 
@@ -130,7 +132,9 @@ def build_splits(pool: Path, settings: Settings, also: Sequence[Example] = ()) -
     return {name: Split.of(part) for name, part in parts.items()}
 
 
-def augmented(index: int, split: Split, rng: random.Random) -> tuple[str, NDArray[np.float32], NDArray[np.float32]]:
+def augmented(
+    index: int, split: Split, rng: random.Random, attacks: float = 0.12
+) -> tuple[str, NDArray[np.float32], NDArray[np.float32]]:
     """One training text, sometimes with typing slips, wrapped, under an attack, or beside a harmless neighbour.
 
     A harmful text stays harmful inside a longer one, so two texts joined keep the larger of each target; a
@@ -152,7 +156,7 @@ def augmented(index: int, split: Split, rng: random.Random) -> tuple[str, NDArra
         text = text.rstrip(".!? ")
     elif roll < 0.42:
         text = wrapped(text, rng)
-    elif roll < 0.54:
+    elif roll < 0.42 + attacks:
         text = attacked(text, rng, safe=value[-1] == 0)
     return text, value, weight
 
@@ -190,7 +194,7 @@ def batches(
     order = list(range(len(split.texts)))
     rng.shuffle(order)
     for start in range(0, len(order), 4096):
-        rows = [augmented(i, split, rng) for i in order[start : start + 4096]]
+        rows = [augmented(i, split, rng, settings.attacks) for i in order[start : start + 4096]]
         ids = [_window(e.ids, settings.max_tokens, rng) for e in tokenizer.encode_batch([r[0] for r in rows])]
         groups = plan_batches([len(i) for i in ids], settings.batch_tokens)
         rng.shuffle(groups)

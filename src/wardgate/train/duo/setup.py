@@ -136,8 +136,11 @@ def trainee_of(parts: dict[str, list[Example]], options: GameOptions) -> Trainee
 
 
 def going_on(seed: int) -> Settings:
-    """The recipe of a round that goes on from a finished run: one pass at rates that keep what it knows."""
-    return Settings(seed=seed, epochs=1.0, rate=5e-5, head_rate=3e-4)
+    """The recipe of a round that goes on from a finished run: one pass at rates that keep what it knows.
+
+    Attacks come from the generator alone.
+    """
+    return Settings(seed=seed, epochs=1.0, rate=5e-5, head_rate=3e-4, attacks=0.0)
 
 
 def _running(options: GameOptions) -> Running:
