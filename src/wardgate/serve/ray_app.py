@@ -109,7 +109,7 @@ def run(make: Callable[[], ASGIApp], place: Place, *, told: Callable[[int], None
     """
     # Ray ends a proxy that is not ready after five seconds, and on a busy machine none ever is.
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
-    ray.init(address=place.address, include_dashboard=False, logging_level=logging.WARNING)
+    ray.init(address=place.address or "local", include_dashboard=False, logging_level=logging.WARNING)
     try:
         port = place.port or _free_port(place.host)
         serve.start(http_options={"host": place.host, "port": port, "location": "EveryNode"})
