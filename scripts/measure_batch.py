@@ -7,8 +7,7 @@ Both take turns, each first in every other round; the ratio is taken within a ro
 which other programs on the machine hardly touch.
 
 With `--ray WORKERS` the batch is compared with itself on a Ray cluster of this machine, one core a worker. Ray takes
-seconds to start its workers, so each round runs a quarter of the texts and then all of them: the difference gives the
-rate of a running cluster, and what is left is told as the start.
+seconds to start its workers: the clock starts when each of them is done with its first chunk.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import json
 import random
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -27,7 +25,11 @@ from wardgate import Engine
 from wardgate.batch import Job, Unbraked, find_sources, local, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from wardgate.batch.rows import Chunk
+    from wardgate.batch.state import Progress, State
+    from wardgate.batch.writing import Judged
 
 ROWS = 128
 """Rows of a chunk on Ray: few enough that two workers end together."""
@@ -76,27 +78,30 @@ def against_check_many(engine: Engine, texts: list[str], rounds: int, folder: Pa
 def against_ray(engine: Engine, texts: list[str], rounds: int, workers: int, folder: Path) -> None:
     from wardgate.batch.on_ray import Cluster, on_ray
 
-    some, all_of_them = written(texts[: len(texts) // 4], folder), written(texts, folder)
+    source = written(texts, folder)
     judges = {
         "local": local(Unbraked(engine)),
         "ray": on_ray((), "default", Cluster(fewest=workers, most=workers)),
     }
-    rates: list[dict[str, float]] = []
-    starts: list[float] = []
+    found: list[dict[str, float]] = []
     for number in range(rounds):
-        found: dict[str, float] = {}
-        for name in taking_turns(["local", "ray"], number):
-            part, whole = (
-                timed(partial(run, job_for(path, ROWS), judges[name], overwrite=True))[0]
-                for path in (some, all_of_them)
-            )
-            found[name] = (len(texts) - len(texts) // 4) / (whole - part)
-            if name == "ray":
-                starts.append(whole - len(texts) / found[name])
-        rates.append(found)
-        print(f"round {number + 1}: " + ", ".join(f"{name} {rate:.1f} texts/s" for name, rate in found.items()))
-    share = spread([one["ray"] / one["local"] for one in rates])
-    print(f"{workers} workers: {share} of local; start {median(starts):.1f} s")
+        told = {name: steady(source, judges[name], workers) for name in taking_turns(["local", "ray"], number)}
+        found.append({name: rate for name, (rate, _) in told.items()})
+        rates = ", ".join(f"{name} {rate:.1f} texts/s" for name, (rate, _) in told.items())
+        print(f"round {number + 1}: {rates}; {told['ray'][1]:.1f} s until a worker was done with its first", flush=True)
+    print(f"{workers} workers: {spread([one['ray'] / one['local'] for one in found])} of local")
+
+
+def steady(source: Path, judge: Callable[[Job, State], Iterator[Judged]], workers: int) -> tuple[float, float]:
+    """Texts a second once every worker is done with its first chunk, and the seconds until the first was done."""
+    started, seen = time.perf_counter(), []
+
+    def told(progress: Progress, _chunk: Chunk) -> None:
+        seen.append((time.perf_counter() - started, progress.rows))
+
+    run(job_for(source, ROWS), judge, overwrite=True, told=told)
+    (begun, before), (ended, after) = seen[workers - 1], seen[-1]
+    return (after - before) / (ended - begun), seen[0][0]
 
 
 def taking_turns(works: list[Any], number: int) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from wardgate.cli.check import fail
-from wardgate.cli.train_options import SET, label_map_of, parts_of, tell, told
+from wardgate.cli.train_options import SET, bar, label_map_of, parts_of, tell, told
 
 app = typer.Typer(help="Train guards.", no_args_is_help=True)
 
@@ -38,19 +38,12 @@ def mini(  # noqa: PLR0913, PLR0917 - one option each
     Example:
       wardgate train mini --pool pool/train --base multilingual-e5-small --out runs/mini
     """
-    from rich.progress import Progress
-
     from wardgate.data.rows import read_rows
     from wardgate.train.mini import Settings, train_mini
     from wardgate.train.pack import pack
 
     try:
-        with Progress() as progress:
-            task = progress.add_task("fine-tuning", total=None)
-
-            def report(step: int, total: int, loss: float) -> None:
-                progress.update(task, completed=step, total=total, description=f"fine-tuning, loss {loss:.3f}")
-
+        with bar("fine-tuning") as report:
             more = () if also is None else tuple(read_rows(also))
             settings = Settings(seed=seed, epochs=epochs, rate=rate, head_rate=10 * rate)
             model, _, splits = train_mini(pool, base, out, settings, report, starts=start or (), also=more)
@@ -74,8 +67,6 @@ def nano(
     Example:
       wardgate train nano --pool pool/train --out runs/nano
     """
-    from rich.progress import Progress
-
     from wardgate.engine import BundleError, GuardUnavailableError
     from wardgate.engine.catalogue import load_guard
     from wardgate.train.mini import Settings, build_splits
@@ -84,12 +75,7 @@ def nano(
     try:
         taught = None if teacher is None else load_guard(teacher).guard
         splits = build_splits(pool, Settings(seed=seed))
-        with Progress() as progress:
-            task = progress.add_task("training", total=None)
-
-            def report(step: int, total: int, loss: float) -> None:
-                progress.update(task, completed=step, total=total, description=f"training, loss {loss:.3f}")
-
+        with bar("training") as report:
             manifest = train_nano(splits, out, NanoSettings(seed=seed), teacher=taught, version=version, report=report)
     except (FileNotFoundError, RuntimeError, GuardUnavailableError, BundleError) as error:
         raise fail(str(error)) from None

@@ -1,4 +1,4 @@
-"""What the `wardgate train` commands have in common: reading data, and telling failures in one line."""
+"""What the `wardgate train` commands share: reading data, showing progress, telling failures in one line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from wardgate.cli.check import BAD_USAGE, fail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from wardgate.data.example import Example
@@ -39,6 +39,20 @@ def told() -> Iterator[None]:
         raise fail(str(error)) from None
     except ValueError as error:
         raise fail(str(error), BAD_USAGE) from None
+
+
+@contextmanager
+def bar(doing: str) -> Iterator[Callable[[int, int, float], None]]:
+    """A progress bar; what it yields is told the step, the number of steps, and the loss."""
+    from rich.progress import Progress
+
+    with Progress() as progress:
+        task = progress.add_task(doing, total=None)
+
+        def report(step: int, total: int, loss: float) -> None:
+            progress.update(task, completed=step, total=total, description=f"{doing}, loss {loss:.3f}")
+
+        yield report
 
 
 def parts_of(data: Path) -> dict[str, list[Example]]:
