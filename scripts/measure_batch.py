@@ -7,7 +7,8 @@ Both take turns, each first in every other round; the ratio is taken within a ro
 which other programs on the machine hardly touch.
 
 With `--ray WORKERS` the batch is compared with itself on a Ray cluster of this machine, one core a worker. Ray takes
-seconds to start its workers: the clock starts when each of them is done with its first chunk.
+seconds to start its workers, so two rates are given: from the start, and from when as many chunks are done as there
+are workers. Chunks come in order: take texts enough that one worker's head start does not count.
 """
 
 from __future__ import annotations
@@ -83,17 +84,17 @@ def against_ray(engine: Engine, texts: list[str], rounds: int, workers: int, fol
         "local": local(Unbraked(engine)),
         "ray": on_ray((), "default", Cluster(fewest=workers, most=workers)),
     }
-    found: list[dict[str, float]] = []
+    found: list[dict[str, tuple[float, float]]] = []
     for number in range(rounds):
-        told = {name: steady(source, judges[name], workers) for name in taking_turns(["local", "ray"], number)}
-        found.append({name: rate for name, (rate, _) in told.items()})
-        rates = ", ".join(f"{name} {rate:.1f} texts/s" for name, (rate, _) in told.items())
-        print(f"round {number + 1}: {rates}; {told['ray'][1]:.1f} s until a worker was done with its first", flush=True)
-    print(f"{workers} workers: {spread([one['ray'] / one['local'] for one in found])} of local")
+        found.append({name: rates(source, judges[name], workers) for name in taking_turns(["local", "ray"], number)})
+        told = [f"{name} {steady:.1f} ({whole:.1f})" for name, (steady, whole) in found[-1].items()]
+        print(f"round {number + 1}, texts/s when running (from the start): {', '.join(told)}", flush=True)
+    for i, what in enumerate(("when running", "from the start")):
+        print(f"{workers} workers {what}: {spread([one['ray'][i] / one['local'][i] for one in found])} of local")
 
 
-def steady(source: Path, judge: Callable[[Job, State], Iterator[Judged]], workers: int) -> tuple[float, float]:
-    """Texts a second once every worker is done with its first chunk, and the seconds until the first was done."""
+def rates(source: Path, judge: Callable[[Job, State], Iterator[Judged]], workers: int) -> tuple[float, float]:
+    """Texts a second once as many chunks are done as there are workers, and over the whole run."""
     started, seen = time.perf_counter(), []
 
     def told(progress: Progress, _chunk: Chunk) -> None:
@@ -101,7 +102,7 @@ def steady(source: Path, judge: Callable[[Job, State], Iterator[Judged]], worker
 
     run(job_for(source, ROWS), judge, overwrite=True, told=told)
     (begun, before), (ended, after) = seen[workers - 1], seen[-1]
-    return (after - before) / (ended - begun), seen[0][0]
+    return (after - before) / (ended - begun), after / ended
 
 
 def taking_turns(works: list[Any], number: int) -> list[Any]:

@@ -124,3 +124,20 @@ def test_frames(engine):
         "block",
     ]
     assert module.with_polars(polars.DataFrame({"text": module.TEXTS}), engine).shape == (2, 3)
+
+
+def test_the_plan_for_training_data_is_one():
+    from wardgate.data.plan import load_plan
+
+    assert len(load_plan(EXAMPLES / "training" / "plan.yaml").sources) == 3
+
+
+@pytest.mark.parametrize("name", ["accelerate_4gpu.yaml", "deepspeed_zero2.json", "deepspeed_zero3.json"])
+def test_the_settings_of_launchers_are_read(name):
+    """YAML reads JSON too; deepspeed itself is not installed."""
+    told = yaml.safe_load((EXAMPLES / "training" / name).read_text())
+    if name.startswith("accelerate"):
+        config = pytest.importorskip("accelerate.commands.config.config_args")
+        assert config.ClusterConfig.from_yaml_file(EXAMPLES / "training" / name).num_processes == 4
+    else:
+        assert told["zero_optimization"]["stage"] == int(name[-6])
