@@ -70,6 +70,37 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], byt
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
+async def connect(url: str) -> Connection:
+    """A connection that stays open."""
+    host, port = url.removeprefix("http://").split(":")
+    return await asyncio.open_connection(host, int(port))
+
+
+async def arrivals(url: str, said: list[str], gaps: Iterator[float], seconds: float) -> list[tuple[int, float]]:
+    """Requests that come when they come, however many still wait: (status, seconds since each was due)."""
+    idle: list[Connection] = []
+    seen: list[tuple[int, float]] = []
+
+    async def one(text: str, due: float) -> None:
+        connection = idle.pop() if idle else await connect(url)
+        status, _, _ = await ask(*connection, "POST", "/v1/check", {"input": text})
+        seen.append((status, time.perf_counter() - due))
+        idle.append(connection)
+
+    due = time.perf_counter()
+    ends = due + seconds
+    async with asyncio.TaskGroup() as tasks:
+        for text in itertools.cycle(said):
+            due += next(gaps)
+            if due > ends:
+                break
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            tasks.create_task(one(text, due))
+    for _, writer in idle:
+        writer.close()
+    return seen
+
+
 class Mixed:
     """The callers and what they saw."""
 
@@ -167,7 +198,7 @@ class Mixed:
             (kind,) = self._pick.choices(names, weights)
             self.asked[kind] += 1
             try:
-                connection = connection or await self._connect()
+                connection = connection or await connect(self._url)
                 await asyncio.wait_for(kinds[kind][2](connection), PATIENCE_S)
             except (OSError, EOFError, TimeoutError, ValueError) as error:
                 self.lost.append(f"{kind}: {type(error).__name__}")
@@ -177,10 +208,6 @@ class Mixed:
             await asyncio.sleep(max(0.0, self._pick.expovariate(1 / pause) - (time.perf_counter() - began)))
         if connection is not None:
             connection[1].close()
-
-    async def _connect(self) -> Connection:
-        host, port = self._url.removeprefix("http://").split(":")
-        return await asyncio.open_connection(host, int(port))
 
     async def _ask(self, connection: Connection, path: str, body: object, headers: str = "") -> Any:
         """The parsed answer, counted; None unless it is 200."""

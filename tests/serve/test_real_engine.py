@@ -8,8 +8,8 @@ from conftest import serving
 from test_replay import Words
 
 from wardgate.engine import Engine
-from wardgate.serve import create_app
-from wardgate.serve.loading import engines
+from wardgate.serve import Settings, create_app
+from wardgate.serve.loading import batch_size, engines
 
 POLICY = """
 policy: {name}
@@ -58,6 +58,14 @@ def test_policies_share_one_copy_of_the_guards(tmp_path):
     made = engines([Words()], [str(path) for path in paths])
     assert list(made) == ["one", "two"]
     assert made["one"].guards["words"] is made["two"].guards["words"]
+
+
+def test_batches_are_small_where_guards_gain_nothing_from_large_ones(tmp_path):
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY.format(name="p", guard="a-checkpoint"))
+    small, large = batch_size([], ["default"]), batch_size([], [str(path)])
+    assert small == batch_size(["mini", "rules"], [str(path)]) < large
+    assert large == (Settings().batch_tokens, Settings().batch_items) == batch_size(["mini", "a.yaml"], ["default"])
 
 
 def test_a_policy_without_any_guard_is_refused(tmp_path):

@@ -59,8 +59,12 @@ def serve(  # noqa: PLR0913, PLR0917 - one option for each thing an operator may
     ] = None,
     max_body_bytes: Annotated[int, typer.Option(min=1, help="Largest request body.")] = 1 << 20,
     max_inputs: Annotated[int, typer.Option(min=1, help="Most texts in one call.")] = 512,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Token budget of a batch.")] = 4096,
-    batch_items: Annotated[int, typer.Option(min=1, help="Most texts in a batch.")] = 64,
+    batch_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Token budget of a batch; 512 for built-in guards, 4096 for others.")
+    ] = None,
+    batch_items: Annotated[
+        int | None, typer.Option(min=1, help="Most texts in a batch; 32 for built-in guards, 64 for others.")
+    ] = None,
     queue_items: Annotated[int, typer.Option(min=1, help="Most texts that wait; beyond it callers get 429.")] = 2048,
     queue_delay_s: Annotated[float, typer.Option(help="Longest expected wait that is accepted.")] = 2.0,
     timeout_s: Annotated[float, typer.Option(help="Longest time for a request.")] = 10.0,
@@ -102,13 +106,22 @@ def serve(  # noqa: PLR0913, PLR0917 - one option for each thing an operator may
     if context.invoked_subcommand is not None:
         return
     from wardgate.serve import Settings
+    from wardgate.serve.loading import batch_size
 
+    chosen = Chosen(
+        tuple(guard or ()),
+        tuple(policy or ["default"]),
+        tuple(shadow_policy or ()),
+        tuple(shadow_guard or ()),
+        shadow_log,
+    )
     try:
+        tokens, items = batch_size(chosen.guards, chosen.policies)
         settings = Settings(
             max_body_bytes=max_body_bytes,
             max_inputs=max_inputs,
-            batch_tokens=batch_tokens,
-            batch_items=batch_items,
+            batch_tokens=batch_tokens or tokens,
+            batch_items=batch_items or items,
             queue_items=queue_items,
             queue_delay_s=queue_delay_s,
             timeout_s=timeout_s,
@@ -124,13 +137,6 @@ def serve(  # noqa: PLR0913, PLR0917 - one option for each thing an operator may
     listen = Listen(host, port, tls_cert, tls_key, behind_proxy, log_level, otlp, keys)
     stored = None if store is None else Stored(store, store_key, keep_decisions_days, gold, certificate, oidc)
     _check(listen, settings, stored)
-    chosen = Chosen(
-        tuple(guard or ()),
-        tuple(policy or ["default"]),
-        tuple(shadow_policy or ()),
-        tuple(shadow_guard or ()),
-        shadow_log,
-    )
     if ray:
         code = _run_ray(chosen, settings, listen, Cluster(workers, ray_address), stored)
     elif workers == 1:

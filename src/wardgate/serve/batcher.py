@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Admission assumes that the measured pace may drop by this much before the deadline comes.
 _SAFETY = 0.8
+# What a text counts for at most: guards that read no further than this are many.
+_LONGEST_TOKENS = 4096
 
 
 class Checker(Protocol):
@@ -151,7 +153,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         timeout = self._settings.timeout_s if timeout_s is None else min(timeout_s, self._settings.timeout_s)
         window = _window(self._lanes[lane])
-        costs = [cost_of(item, cap=self._settings.batch_tokens, window=window) for item in items]
+        costs = [cost_of(item, cap=_LONGEST_TOKENS, window=window) for item in items]
         self._refuse_if_busy(len(items), sum(costs), timeout)
         job = Job(lane, items, costs, admitted=loop.time(), deadline=loop.time() + timeout)
         future = self._futures[job] = loop.create_future()

@@ -23,7 +23,7 @@ from ray import serve
 from ray.exceptions import RayError
 
 from wardgate.serve.app import create_app
-from wardgate.serve.loading import engines
+from wardgate.serve.loading import batch_size, engines
 from wardgate.serve.settings import Settings
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ def application(arguments: Arguments) -> ASGIApp:
     """
     made = engines(arguments.guards, arguments.policies)
     first, *_ = made.values()
-    return create_app(first, Settings(**arguments.settings), others=made)  # type: ignore[arg-type]
+    tokens, items = batch_size(arguments.guards, arguments.policies)
+    settings = {"batch_tokens": tokens, "batch_items": items} | arguments.settings
+    return create_app(first, Settings(**settings), others=made)  # type: ignore[arg-type]
 
 
 def deployment(make: Callable[[], ASGIApp], *, replicas: int = 1, patience_s: float = 20.0) -> Application:
