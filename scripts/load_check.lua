@@ -1,5 +1,5 @@
 -- wrk script: one text a request to /v1/check, in order, statuses counted, an optional pause for a given rate.
--- wrk -t1 -c64 -d30s --latency -s scripts/load_check.lua http://127.0.0.1:8000 -- TEXTS.jsonl [PAUSE_MS]
+-- wrk -t1 -c64 -d30s --latency -s scripts/load_check.lua http://127.0.0.1:8000 -- TEXTS.jsonl [PAUSE_MS [CONNECTIONS]]
 -- The file holds one JSON value a line, which is sent as `input`. With -t1 no text comes again before all had their
 -- turn, so that no batch holds a text twice.
 local threads = {}
@@ -22,7 +22,7 @@ function init(args)
     local body = '{"input":' .. line .. '}'
     table.insert(requests, wrk.format("POST", "/v1/check", {["Content-Type"] = "application/json"}, body))
   end
-  pause = tonumber(args[2] or "0")
+  pause, connections = tonumber(args[2] or "0"), tonumber(args[3] or "0")
   math.randomseed(os.time())
   ok, refused, late, other = 0, 0, 0, 0
 end
@@ -33,9 +33,12 @@ function request()
   return requests[at]
 end
 
--- Exponential pauses make arrivals look like independent callers.
+-- Exponential pauses make arrivals look like independent callers. A connection's first request comes soon: a server
+-- closes connections on which nothing is asked.
 function delay()
   if pause == 0 then return 0 end
+  fresh = (fresh or 0) + 1
+  if fresh <= connections then return math.random(0, math.min(math.floor(pause), 5000)) end
   return math.floor(-math.log(1 - math.random()) * pause + 0.5)
 end
 

@@ -118,7 +118,7 @@ def started(options: list[str]) -> Iterator[Server]:
 def wrk(server: Server, file: str, connections: int, seconds: float, pause_ms: float = 0.0) -> dict[str, Any]:
     """One run of wrk; adds the rate of what was answered, and processor milliseconds for each answer."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s", "--latency", "-s"]
-    command += [str(HERE / "load_check.lua"), server.url, "--", file, str(pause_ms)]
+    command += [str(HERE / "load_check.lua"), server.url, "--", file, str(pause_ms), str(connections)]
     mine, theirs = resource.getrusage(resource.RUSAGE_CHILDREN), server.cpu_s()
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603 - a fixed command
     theirs = server.cpu_s() - theirs

@@ -56,6 +56,30 @@ def test_a_kept_connection_is_timed_for_each_request():
         assert kept.recv(100).startswith(b"HTTP/1.1 408")
 
 
+@pytest.mark.parametrize("size", [1, 300_000])
+def test_a_body_that_comes_after_its_refusal_leaves_the_connection_as_it_was(size):
+    with live(FakeEngine(), Settings(header_timeout_s=0.2)) as url, connect(url) as kept:
+        body = b'{"input":"%s"}' % (b"x" * size)
+        wrong = REQUEST.replace(b"application/json", b"text/plain") % len(body)
+        kept.sendall(wrong)
+        assert kept.recv(65536).startswith(b"HTTP/1.1 415")
+        kept.sendall(body)
+        kept.settimeout(0.6)
+        with pytest.raises(TimeoutError):  # no 408 that nobody asked for
+            kept.recv(100)
+        kept.settimeout(5)
+        kept.sendall(REQUEST % len(body) + body)
+        assert kept.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_the_rest_of_a_refused_body_is_waited_for_only_so_long():
+    with live(FakeEngine(), Settings(header_timeout_s=0.2)) as url, connect(url) as slow:
+        slow.sendall(REQUEST.replace(b"application/json", b"text/plain") % 1000)
+        assert slow.recv(65536).startswith(b"HTTP/1.1 415")
+        slow.sendall(b"{")
+        assert slow.recv(100).startswith(b"HTTP/1.1 408")
+
+
 def test_headers_without_end_are_refused():
     with live(FakeEngine(), Settings(max_header_bytes=10_000)) as url, connect(url) as endless:
         endless.sendall(b"GET / HTTP/1.1\r\n" + b"x-padding: yes\r\n" * 2000)

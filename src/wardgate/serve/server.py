@@ -65,11 +65,23 @@ class PatientProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Count what comes before the headers end."""
         if self._timer is None and (self.cycle is None or self.cycle.response_complete):
-            self._wait_for_headers()  # the next request on a connection that was kept
-        self._head += len(data) if self._timer is not None else 0
+            self._wait_for_headers()  # the next request on a connection that was kept, or what is left of a body
+        left_over = self.cycle is not None and self.cycle.more_body
+        self._head += len(data) if self._timer is not None and not left_over else 0
         super().data_received(data)
         if self._timer is not None and self._head > self.max_header_bytes:
             self._refuse(431)
+
+    def on_message_begin(self) -> None:
+        """Start waiting, if the same bytes ended another request."""
+        if self._timer is None:
+            self._wait_for_headers()
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """Stop waiting for the rest of a body that nobody wanted."""
+        self._stop_waiting()
+        super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         """Stop waiting."""
