@@ -6,7 +6,7 @@ import hashlib
 import sqlite3
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wardgate.batch.formats import BatchError
@@ -63,6 +63,7 @@ def test_another_key_with_the_same_first_bytes_is_told_apart(tmp_path):
     steps=st.lists(st.tuples(st.lists(st.integers(0, 30), max_size=8), st.sampled_from(["", "save", "kill"]))),
     remembered=st.integers(0, 20),
 )
+@settings(deadline=None)  # it waits for the disk
 def test_neither_checkpoints_nor_kills_change_what_is_remembered(tmp_path_factory, steps, remembered):
     """Told by a list of the newest distinct texts; a kill goes back to the last checkpoint."""
     path = tmp_path_factory.mktemp("state") / "state.sqlite"

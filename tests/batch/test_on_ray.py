@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -65,7 +66,8 @@ def test_a_broken_run_goes_on_on_a_cluster(cluster, sources, tmp_path, monkeypat
     judge = on_ray((), "default", cluster, load=HashEngine)
     with pytest.raises(StopError):
         run(job, judge, told=told)
-    run(job, judge, resume=True)
+    growing = on_ray((), "default", replace(cluster, fewest=1), load=HashEngine)
+    run(job, growing, resume=True)
     run(Job(sources, str(tmp_path / "local.out.jsonl"), rows=32, remember=0), local(HashEngine()))
     assert (tmp_path / "ray.out.jsonl").read_bytes() == (tmp_path / "local.out.jsonl").read_bytes()
 
