@@ -84,11 +84,12 @@ def test_replicas_on_ray_answer_ask_for_keys_and_end_in_order(tmp_path):
         timeout=60,
         check=True,
     )
-    options = ["--ray", "--workers", "2", "--guard", "nano", "--keys", str(keys)]
+    options = ["--ray", "--workers", "2", "--guard", "nano", "--keys", str(keys), "--timeout-s", "60"]
     with started(*options, patience=180, env={"RAY_ADDRESS": ""}) as (process, client):
         assert client.post("/v1/check", json={"input": MILD}).status_code == 401
         client.headers["x-api-key"] = made.stdout.strip()
-        rows = [client.post("/v1/check", json={"input": {"text": MILD, "id": str(i)}}).json() for i in range(20)]
+        asked = [{"input": {"text": MILD, "id": str(i)}} for i in range(20)]
+        rows = [client.post("/v1/check", json=body).raise_for_status().json() for body in asked]
         assert [row["results"][0]["id"] for row in rows] == [str(i) for i in range(20)]
         assert {row["results"][0]["action"] for row in rows} - {"allow"}
         process.send_signal(signal.SIGTERM)

@@ -60,6 +60,22 @@ def test_policies_share_one_copy_of_the_guards(tmp_path):
     assert made["one"].guards["words"] is made["two"].guards["words"]
 
 
+def test_what_is_read_at_the_first_text_is_read_before_anyone_asks():
+    code = """
+import time
+from wardgate.serve.loading import engines
+(engine,) = engines(["nano"], ["default"]).values()
+took = []
+for _ in range(2):
+    began = time.thread_time()
+    engine.check("Good morning to you all.")
+    took.append(time.thread_time() - began)
+print(took[0] < 20 * took[1] + 0.02)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "True"
+
+
 def test_batches_are_small_where_guards_gain_nothing_from_large_ones(tmp_path):
     path = tmp_path / "policy.yaml"
     path.write_text(POLICY.format(name="p", guard="a-checkpoint"))
