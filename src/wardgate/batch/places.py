@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import io
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from wardgate.batch.formats import BatchError, Compression, Format, UsageError, of_name
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 STANDARD = "-"
 _SAMPLE = 1 << 16
+_BUFFER = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ def open_source(path: str) -> BinaryIO:
     try:
         if is_remote(path):
             system, inner = _remote(path)
-            return cast("BinaryIO", system.open(inner, "rb"))
+            # fsspec's own files read no line up to a limit.
+            return io.BufferedReader(system.open(inner, "rb"), _BUFFER)
         return Path(path).open("rb")
     except OSError as error:
         raise BatchError(f"{path}: {_why(error)}") from None
