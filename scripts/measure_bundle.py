@@ -1,6 +1,6 @@
 """Figures of a built-in guard on a folder of benchmarks, as a Markdown table with 95 % intervals.
 
-    python scripts/measure_bundle.py --data DIR [--guard mini]
+    python scripts/measure_bundle.py --data DIR [--guard mini] [--rows 1000] [--language en de es fr]
 
 DIR holds `*.jsonl.gz` in the pool's form. Texts go through the engine as a user's would. "Flagged" is P(unsafe) at or
 over the bundle's `balanced` threshold. Rates have Clopper-Pearson intervals, AUPRC and F1 bootstrap ones (1,000 draws).
@@ -49,6 +49,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--guard", default="mini")
+    parser.add_argument("--rows", type=int, help="draw at most so many of a set and language")
+    parser.add_argument("--language", nargs="*", help="these alone")
     given = parser.parse_args()
     engine = Engine.load([given.guard])
     (loaded,) = engine.guards.values()
@@ -57,10 +59,13 @@ def main() -> None:
     seen, started = 0, time.perf_counter()
     for path in sorted(given.data.glob("*.jsonl.gz")):
         with gzip.open(path, "rt", encoding="utf-8") as lines:
-            rows = sorted(map(json.loads, lines), key=lambda r: (r["lang"], r["kind"]))
-        groups = itertools.groupby(rows, key=lambda r: (r["lang"], r["kind"]))
-        for (language, kind), part in groups:
+            rows = sorted(map(json.loads, lines), key=lambda r: r["lang"])
+        for language, part in itertools.groupby(rows, key=lambda r: r["lang"]):
             some = list(part)
+            if given.language and language not in given.language:
+                continue
+            some = [some[i] for i in np.random.default_rng(0).permutation(len(some))[: given.rows]]
+            kinds = " and ".join(sorted({r["kind"] for r in some}))
             y = np.array([r["unsafe"] for r in some])
             p = np.array(
                 [d.unsafe if d.unsafe is not None else 1.0 for d in engine.check_iter(r["text"] for r in some)]
@@ -68,7 +73,7 @@ def main() -> None:
             seen += len(some)
             flagged, both = p >= at, 0 < y.sum() < len(y)
             cells = [
-                f"{path.name.removesuffix('.jsonl.gz')} {language} {kind}",
+                f"{path.name.removesuffix('.jsonl.gz')} {language} {kinds}",
                 str(len(y)),
                 str(int(y.sum())),
                 bootstrap(average_precision_score, y, p) if both else "one class",
