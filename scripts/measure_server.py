@@ -65,12 +65,13 @@ def read(path: pathlib.Path, count: int, least_words: int) -> list[str]:
 
 
 class Library:
-    """`Engine.check_many` in this process."""
+    """`Engine.check_many` in this process: as it comes, and with the guards run in small pieces as the server does."""
 
-    def __init__(self, said: list[str]) -> None:
+    def __init__(self, said: list[str], *, like_the_server: bool = False) -> None:
         from wardgate import Engine
+        from wardgate.serve.loading import engines
 
-        self._engine = Engine.default()
+        self._engine = engines([], ["default"])["default"] if like_the_server else Engine.default()
         self._said = said
         self._engine.check_many(said[:64])
 
@@ -135,21 +136,27 @@ def wrk(server: Server, file: str, connections: int, seconds: float, pause_ms: f
     }
 
 
-def throughput(server: Server, library: Library, file: str, rounds: int, seconds: float) -> dict[str, Any]:
-    """Library and server by turns; the ratio of each round, and of all together."""
+def throughput(server: Server, said: list[str], file: str, rounds: int, seconds: float) -> dict[str, Any]:
+    """Library and server by turns; the middle of the rounds' ratios, and the lowest and highest."""
+    library, pieces = Library(said), Library(said, like_the_server=True)
     wrk(server, file, CONNECTIONS, max(3.0, seconds / 2))
-    served, alone = [], []
+    served, alone, alike = [], [], []
     for _ in range(rounds):
         alone.append(library.once())
         served.append(wrk(server, file, CONNECTIONS, seconds))
-        print(json.dumps({"library": alone[-1], "served": served[-1]}), flush=True)
+        alike.append(pieces.once())
+        print(json.dumps({"library": alone[-1], "served": served[-1], "in_small_pieces": alike[-1]}), flush=True)
     ratios = sorted(mine["rate"] / theirs["rate"] for mine, theirs in zip(served, alone, strict=True))
+    like = sorted(mine["rate"] / theirs["rate"] for mine, theirs in zip(served, alike, strict=True))
     middle = {name: statistics.median(one[name] for one in served) for name in ("rate", "cpu_ms", "wrk_cpu_ms")}
     return {
         "library_texts_a_second": statistics.median(one["rate"] for one in alone),
         "served_texts_a_second": middle["rate"],
         "ratio": statistics.median(ratios),
         "ratio_lowest_highest": [ratios[0], ratios[-1]],
+        "ratio_to_small_pieces": statistics.median(like),
+        "small_pieces_lowest_highest": [like[0], like[-1]],
+        "small_pieces_texts_a_second": statistics.median(one["rate"] for one in alike),
         "library_cpu_ms_a_text": statistics.median(one["cpu_ms"] for one in alone),
         "server_cpu_ms_a_text": middle["cpu_ms"],
         "wrk_cpu_ms_a_text": middle["wrk_cpu_ms"],
@@ -243,6 +250,9 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
     if t := figures.get("throughput"):
         low, high = t["ratio_lowest_highest"]
         rows.append(f"| served / library, 64 connections, at least .85 | {t['ratio']:.3f} ({low:.3f} to {high:.3f}) |")
+        low, high = t["small_pieces_lowest_highest"]
+        middle = t["ratio_to_small_pieces"]
+        rows.append(f"| served / library in small pieces | {middle:.3f} ({low:.3f} to {high:.3f}) |")
         rows.append(
             f"| processor ms a text: library, server, wrk | {t['library_cpu_ms_a_text']:.1f}, "
             f"{t['server_cpu_ms_a_text']:.1f}, {t['wrk_cpu_ms_a_text']:.2f} |"
@@ -291,7 +301,7 @@ def main() -> None:
         file.writelines(json.dumps(text) + "\n" for text in said)
         file.flush()
         if "throughput" in wanted:
-            keep("throughput", throughput(server, Library(said), file.name, given.rounds, given.seconds))
+            keep("throughput", throughput(server, said, file.name, given.rounds, given.seconds))
         rate = given.rate or figures.get("throughput", {}).get("served_texts_a_second")
         rate = rate or wrk(server, file.name, CONNECTIONS, 10)["rate"]
         if "latency" in wanted:
