@@ -206,9 +206,9 @@ async def _overload(
     server: Server, said: list[str], file: str, rate: float, seconds: float
 ) -> tuple[dict[str, Any], list[tuple[int, float]]]:
     seen: list[tuple[int, float]] = []
-    # An accepted request keeps its caller for about two seconds (--queue-delay-s): the others make up for it.
-    callers = round(min(2000, max(400, 6 * rate)))
-    pause_ms = 1000 * max(0.1, (callers - 2 * rate) / (5 * rate))
+    # An accepted request keeps its caller for about four seconds (--queue-delay-s): the others make up for it.
+    callers = round(min(2000, max(400, 12 * rate)))
+    pause_ms = 1000 * max(0.1, (callers - 4 * rate) / (5 * rate))
     run = asyncio.to_thread(wrk, server, file, callers, seconds, pause_ms)
     ends = time.perf_counter() + seconds
     found, *_ = await asyncio.gather(run, *(_probe(server, said, ends, seen) for _ in range(4)))

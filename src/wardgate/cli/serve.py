@@ -66,7 +66,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one option for each thing an operator may
         int | None, typer.Option(min=1, help="Most texts in a batch; 32 for built-in guards, 64 for others.")
     ] = None,
     queue_items: Annotated[int, typer.Option(min=1, help="Most texts that wait; beyond it callers get 429.")] = 2048,
-    queue_delay_s: Annotated[float, typer.Option(help="Longest expected wait that is accepted.")] = 2.0,
+    queue_delay_s: Annotated[float, typer.Option(help="Longest expected wait that is accepted.")] = 4.0,
     timeout_s: Annotated[float, typer.Option(help="Longest time for a request.")] = 10.0,
     scorers: Annotated[int, typer.Option(min=1, help="Threads that score.")] = 1,
     workers: Annotated[

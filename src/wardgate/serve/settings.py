@@ -48,7 +48,7 @@ class Settings:
     batch_items: int = 64
     linger_ms: float = 0.0
     queue_items: int = 2048
-    queue_delay_s: float = 2.0
+    queue_delay_s: float = 4.0
     timeout_s: float = 10.0
     scorers: int = 1
     drain_s: float = 20.0
