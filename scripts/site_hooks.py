@@ -49,7 +49,7 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: File
     """Links that leave `docs/` lead to the copies of those files here, or to the repository."""
     up = "../" * page.file.src_uri.count("/")
     if page.file.src_uri.startswith("project/"):
-        markdown = re.sub(r"\]\(docs/([\w/-]+\.md)", rf"]({up}\1", markdown)
+        markdown = re.sub(r"\]\(docs/([\w/-]+\.(?:md|png))", rf"]({up}\1", markdown)
     for name in PROJECT:
         markdown = re.sub(rf"\]\((?:\.\./)*{name}\.md", f"]({up}project/{name.lower()}.md", markdown)
     outside = r"\]\((?:\.\./)*((?:src|scripts|deploy|examples|tests)/[^)]*|LICENSE|NOTICE|README\.md)\)"

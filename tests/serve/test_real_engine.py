@@ -110,17 +110,3 @@ def test_bad_options_are_one_line_and_exit_code_2(options, told):
     assert done.returncode == 2, done.stderr
     assert told in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-
-
-def test_an_encoder_is_run_in_small_pieces_and_scores_the_same(tmp_path):
-    path = tmp_path / "p.yaml"
-    path.write_text(POLICY.format(name="p", guard="mini"))
-    (served,) = engines(["mini"], [str(path)]).values()
-    alone = Engine.load(["mini"], policy=path)
-    runs = served.guards["mini"].guard.settings.batch_tokens
-    assert runs < alone.guards["mini"].guard.settings.batch_tokens
-    texts = ["How do I bake bread?", "You are all vermin. " * 30, "fine"] * 8
-    here, there = served.check_many(texts), alone.check_many(texts)
-    assert [one.action for one in here] == [one.action for one in there]
-    # Activations are rounded to 8 bits by the range that a whole run has: what stands beside a text moves it a little.
-    assert max(abs(a.unsafe - b.unsafe) for a, b in zip(here, there, strict=True)) < 0.02

@@ -26,6 +26,7 @@ STEPS: dict[str, Callable[[str], list[Edit]]] = {
     "rot13": decoding.rot13,
     "spaced": steps.spaced,
     "leet": steps.leet,
+    "casing": steps.casing,
 }
 """Every step by name, in the order they run."""
 
@@ -52,7 +53,7 @@ def normalise(text: str) -> NormalText:
         The raw and the cleaned text, the steps between them, and offsets. Normalising the cleaned text again
         changes nothing.
     """
-    if text.isascii() and not _ASCII_TRACE.search(text) and not _maybe_rot13(text):
+    if text.isascii() and not (_ASCII_TRACE.search(text) or steps.casing(text) or decoding.rot13(text)):
         return NormalText(text, text)
     current, offsets, taken = text, None, []
     for _ in range(MAX_ROUNDS):
@@ -81,10 +82,6 @@ def replay(raw: str, taken: Iterable[Step]) -> str:
     for step in taken:
         raw = apply_edits(raw, STEPS[step.name](raw))
     return raw
-
-
-def _maybe_rot13(text: str) -> bool:
-    return bool(decoding.rot13(text))
 
 
 def _frozen(offsets: Offsets | None) -> Offsets | None:

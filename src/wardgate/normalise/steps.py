@@ -227,3 +227,26 @@ def _maybe_leet(text: str, match: re.Match[str]) -> bool:
     core = match[0].rstrip("!")
     letters = sum(c.isalpha() for c in core)
     return bool(_INSIDE.search(core)) and core[0] not in "@$" and letters * 2 >= len(core) and not core[:-1].isupper()
+
+
+_HUMP = re.compile(r"[a-z][A-Z]")
+_CASED_WORD = re.compile(r"[A-Za-z]{2,}")
+_ORDINARY_CASE = re.compile(
+    r"[A-Z]?[a-z]+|[A-Z]+s?|[A-Z]{2,}[a-z]{2,}"  # sentences, acronyms, HTMLparser
+    r"|[a-z]+(?:[A-Z][a-z]{2,})+(?:[A-Z]{2,3})?|[a-z]{2,}[A-Z]{2,3}|(?:[A-Z][a-z]{2,})+"  # camelCase, userID, CamelCase
+)
+
+
+def casing(text: str) -> list[Edit]:
+    """Lower the letters of a text whose case was turned at random: `hElLo WorLD` reads `hello world`.
+
+    Only where three words or more, and a third of all, have a case that neither sentences nor acronyms nor
+    identifiers have.
+    """
+    if not _HUMP.search(text):
+        return []
+    words = _CASED_WORD.findall(text)
+    odd = sum(not _ORDINARY_CASE.fullmatch(word) for word in words)
+    if odd < 3 or odd * 3 < len(words):
+        return []
+    return [Edit(m.start(), m.end(), m[0].lower()) for m in re.finditer(r"[A-ZÀ-ÖØ-Þ]+", text)]

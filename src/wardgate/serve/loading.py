@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wardgate.engine import Engine
 from wardgate.engine.bundle import built_in_names
-from wardgate.guards.encoder import EncoderGuard
 from wardgate.policy import load_policy
 from wardgate.serve.settings import Settings
 
@@ -18,8 +15,6 @@ if TYPE_CHECKING:
     from wardgate.engine.catalogue import Loaded
     from wardgate.guards import Guard
 
-# Tokens of one run of an encoder; its windows hold 160.
-_RUN_TOKENS = 192
 # Tokens and texts of a batch for guards that gain nothing from larger ones: whoever comes next waits for less.
 _SMALL_BATCH = (512, 32)
 
@@ -126,20 +121,4 @@ def _engine(guards: Sequence[str | Guard], spec: str, shared: dict[str, Loaded])
         return Engine(shared, policy.for_guards(tuple(shared)))
     if not guards and set(policy.guards) <= set(shared):
         return Engine({name: shared[name] for name in policy.guards}, policy)
-    engine = Engine.load(guards, policy=policy)
-    return Engine({name: _in_small_runs(one) for name, one in engine.guards.items()}, engine.policy, engine.missing)
-
-
-def _in_small_runs(loaded: Loaded) -> Loaded:
-    """The same guard with the same weights in memory; an encoder pads less.
-
-    A request's texts are of all lengths and few, so that large runs are mostly padding: 64 comments in runs of
-    4,096 tokens cost 1.8 times the tokens they hold, in runs of 192 tokens 1.01 times. A run of an encoder costs the
-    same for each token, be it small or large: about 130 microseconds on two cores.
-    """
-    guard = loaded.guard
-    if not isinstance(guard, EncoderGuard) or guard.settings.batch_tokens <= _RUN_TOKENS:
-        return loaded
-    small = copy.copy(guard)
-    small.settings = replace(guard.settings, batch_tokens=_RUN_TOKENS)
-    return replace(loaded, judge=replace(loaded.judge, guard=small))
+    return Engine.load(guards, policy=policy)
