@@ -3,14 +3,14 @@
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 
 import httpx
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
+from browser import CHROMIUM, chromium
 from live_server import live
 from stores import PASSWORD
 from wardgate.engine import Engine
@@ -23,8 +23,6 @@ from wardgate.serve.review.proposing import propose
 from wardgate.store import Cipher, Judgement, new_key, open_store, queue, verdicts
 from wardgate.store.users import add_user
 
-CHROMIUM = os.environ.get("WARDGATE_CHROMIUM") or shutil.which("chromium")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 SHOTS = os.environ.get("WARDGATE_SHOTS")  # a folder: pages are photographed for the documents
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
@@ -78,10 +76,8 @@ def service(tmp_path):
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as running:
         yield running
-        running.close()
 
 
 def log_in(browser, url, name, **options):

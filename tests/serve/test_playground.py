@@ -1,35 +1,22 @@
 """The page at `/` in a real browser: what it shows, by keyboard, in the dark, with nothing from elsewhere."""
 
-import os
-import shutil
 from types import SimpleNamespace
 
 import pytest
 from conftest import FakeEngine
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
+from browser import CHROMIUM, chromium
 from live_server import live
 from wardgate.serve.auth import Caller
-
-CHROMIUM = os.environ.get("WARDGATE_CHROMIUM") or shutil.which("chromium")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from wardgate.cli.store import BAD_USAGE, FAILURE, KEY, URL, failed, opened
+from wardgate.cli.check import BAD_USAGE, FAILURE, fail
+from wardgate.cli.store import KEY, URL, opened
 
 
 def discord(
@@ -33,7 +34,7 @@ def discord(
     from importlib.util import find_spec
 
     if find_spec("discord") is None:
-        raise failed("the bot needs discord.py: pip install 'wardgate[discord]'")
+        raise fail("the bot needs discord.py: pip install 'wardgate[discord]'")
     import discord as library
 
     from wardgate.cli.check import open_engine
@@ -43,13 +44,13 @@ def discord(
     try:
         token = token_file.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError):
-        raise failed(f"{token_file} cannot be read", BAD_USAGE) from None
+        raise fail(f"{token_file} cannot be read", BAD_USAGE) from None
     logs.configure("info")
     ladder = Ladder(log_channel, frozenset(exempt_role or ()), timeout_minutes)
     bot = Bot(open_engine(guard, policy), opened(store, store_key, pooled=True), ladder)
     try:
         bot.run(token, log_handler=None)
     except library.LoginFailure:
-        raise failed("Discord does not know this token", FAILURE) from None
+        raise fail("Discord does not know this token", FAILURE) from None
     except library.PrivilegedIntentsRequired:
-        raise failed("turn on the message content intent for this bot", FAILURE) from None
+        raise fail("turn on the message content intent for this bot", FAILURE) from None

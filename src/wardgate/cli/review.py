@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from wardgate.cli.store import BAD_USAGE, FAILURE, KEY, URL, failed, opened
+from wardgate.cli.check import BAD_USAGE, FAILURE, fail
+from wardgate.cli.store import KEY, URL, opened
 
 app = typer.Typer(help="What people's verdicts say of a policy.", no_args_is_help=True)
 
@@ -31,7 +32,7 @@ def propose(
       wardgate review propose --store sqlite:///wardgate.db --policy default --alpha 0.02
     """
     if not 0 < alpha < 1 or not 0 < delta < 1:
-        raise failed("--alpha and --delta lie between 0 and 1", BAD_USAGE)
+        raise fail("--alpha and --delta lie between 0 and 1", BAD_USAGE)
     from wardgate.cli.check import open_engine
     from wardgate.serve.review.live import in_force
     from wardgate.serve.review.proposing import propose as run
@@ -42,7 +43,7 @@ def propose(
     try:
         made = run(kept, engine, source, actor="command line", alpha=alpha, delta=delta)
     except StoreError as error:
-        raise failed(str(error)) from None
+        raise fail(str(error)) from None
     for rule, change in made.changes.items():
         typer.echo(f"rule {rule}: {change['from']} -> {change['to']}")
     for name, value in made.effect.items():
@@ -72,7 +73,7 @@ def drift(
     try:
         given = Certificate.load(certificate)
     except ValueError as error:
-        raise failed(str(error), BAD_USAGE) from None
+        raise fail(str(error), BAD_USAGE) from None
     with opened(store, store_key).reading() as connection:
         found = promise(connection, given)
     if as_json:

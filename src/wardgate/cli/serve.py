@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wardgate.cli.serve_keys import bad, keys_app, ring, usual_place
+from wardgate.cli.check import BAD_USAGE, fail
+from wardgate.cli.serve_keys import keys_app, ring, usual_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -133,7 +134,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one option for each thing an operator may
             access_log=access_log,
         )
     except ValueError as error:
-        raise bad(str(error)) from None
+        raise fail(str(error), BAD_USAGE) from None
     listen = Listen(host, port, tls_cert, tls_key, behind_proxy, log_level, otlp, keys)
     stored = None if store is None else Stored(store, store_key, keep_decisions_days, gold, certificate, oidc)
     _check(listen, settings, stored)
@@ -211,7 +212,7 @@ class Stored:
             promise = None if self.certificate is None else Certificate.load(self.certificate)
             provider = None if self.oidc is None else read_provider(self.oidc, bytes.fromhex(kept.hashed("oidc")))
         except ValueError as error:
-            raise bad(str(error)) from None
+            raise fail(str(error), BAD_USAGE) from None
         return Keeping(kept, self.gold, self.keep_decisions_days, certificate=promise, oidc=provider)
 
 
@@ -224,7 +225,7 @@ def _check(listen: Listen, settings: Settings, stored: Stored | None) -> None:
         found = _keyring(listen.keys, stored)
         check_bind(listen.host, settings, has_keys=found is not None and bool(found.list()))
     except (KeyringError, UnsafeBindError) as error:
-        raise bad(str(error)) from None
+        raise fail(str(error), BAD_USAGE) from None
 
 
 def _keyring(path: Path | None, stored: Stored | None) -> Keyring | None:
@@ -248,7 +249,7 @@ def _run_one(chosen: Chosen, settings: Settings, listen: Listen, stored: Stored 
         live = engines(chosen.guards, chosen.policies)
         beside = shadows(live, chosen.guards, chosen.policies, chosen.shadow_guards, chosen.shadow_policies)
     except ValueError as error:  # what is wrong with a policy, a guard or a bundle is a ValueError
-        raise bad(str(error)) from None
+        raise fail(str(error), BAD_USAGE) from None
     keeping = None if stored is None else stored.open()
     served = live if keeping is None else _following(live, keeping)
     first, *_ = served.values()
@@ -298,7 +299,7 @@ def _run_many(chosen: Chosen, settings: Settings, listen: Listen, workers: int, 
     from wardgate.serve.processes import Plan, run
 
     if chosen.has_shadows or listen.otlp:
-        raise bad("--shadow-policy, --shadow-guard and --otlp work with --workers 1")
+        raise fail("--shadow-policy, --shadow-guard and --otlp work with --workers 1", BAD_USAGE)
     if stored is not None:
         stored.open().store.close()  # brings the tables up to date, and says here what is wrong
     plan = Plan(
@@ -319,29 +320,31 @@ def _run_many(chosen: Chosen, settings: Settings, listen: Listen, workers: int, 
     try:
         return run(plan, told=listen.told)
     except (ChildProcessError, OSError) as error:
-        raise bad(str(error)) from None
+        raise fail(str(error), BAD_USAGE) from None
 
 
 def _run_ray(chosen: Chosen, settings: Settings, listen: Listen, cluster: Cluster, stored: Stored | None) -> int:
     if chosen.has_shadows or listen.otlp or listen.certificate or listen.behind_proxy:
-        raise bad("--shadow-policy, --shadow-guard, --otlp, --tls-cert and --behind-proxy work without --ray")
+        raise fail(
+            "--shadow-policy, --shadow-guard, --otlp, --tls-cert and --behind-proxy work without --ray", BAD_USAGE
+        )
     try:
         from wardgate.serve import ray_app
     except ImportError:
-        raise bad("--ray needs the extra `ray`: pip install 'wardgate[ray]'") from None
+        raise fail("--ray needs the extra `ray`: pip install 'wardgate[ray]'", BAD_USAGE) from None
     from wardgate.serve.loading import engines
 
     try:
         engines(chosen.guards, chosen.policies)  # says here, and not in a replica's log, what is wrong
     except ValueError as error:
-        raise bad(str(error)) from None
+        raise fail(str(error), BAD_USAGE) from None
     if stored is not None:
         stored.open().store.close()  # brings the tables up to date
     place = ray_app.Place(listen.host, listen.port, cluster.replicas, cluster.address)
     try:
         return ray_app.run(partial(_replica, chosen, settings, listen, stored), place, told=listen.told)
     except (ConnectionError, OSError, RuntimeError) as error:
-        raise bad(f"Ray: {error}") from None
+        raise fail(f"Ray: {error}", BAD_USAGE) from None
 
 
 def _replica(chosen: Chosen, settings: Settings, listen: Listen, stored: Stored | None) -> FastAPI:
@@ -350,7 +353,8 @@ def _replica(chosen: Chosen, settings: Settings, listen: Listen, stored: Stored 
     from wardgate.serve.loading import engines
 
     logs.configure(listen.log_level)
-    served = engines(chosen.guards, chosen.policies) if stored is None else _load_following(chosen, stored)
-    first, *_ = served.values()
+    live = engines(chosen.guards, chosen.policies)
     keeping = None if stored is None else stored.open()
+    served = live if keeping is None else _following(live, keeping)
+    first, *_ = served.values()
     return create_app(first, settings, others=served, keys=_keyring(listen.keys, stored), keeping=keeping)

@@ -7,16 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardgate.cli.check import BAD_USAGE, fail
+
 if TYPE_CHECKING:
     from wardgate.serve.keyring import Keyring
-
-BAD_USAGE = 2
-
-
-def bad(message: str) -> typer.Exit:
-    """Say what is wrong in one line; the exit for it."""
-    typer.echo(f"wardgate: {message}", err=True)
-    return typer.Exit(BAD_USAGE)
 
 
 def ring(file: Path | None, store: str | None) -> Keyring:
@@ -63,7 +57,7 @@ def create(
             name, scopes=tuple(scope or ["check"]), policy=policy, per_minute=per_minute, days=days
         )
     except KeyringError as error:
-        raise bad(str(error)) from None
+        raise fail(str(error), BAD_USAGE) from None
     typer.echo(f"id {key.id}. The key, shown this once:", err=True)
     typer.echo(secret)
 
@@ -76,7 +70,7 @@ def show(file: _FILE = None, store: _STORE = None) -> None:
     try:
         kept = ring(file, store).list()
     except KeyringError as error:
-        raise bad(str(error)) from None
+        raise fail(str(error), BAD_USAGE) from None
     for key in kept:
         rate = "no limit" if key.per_minute is None else f"{key.per_minute} a minute"
         ends = f"expires {key.expires}" if key.expires else "does not expire"
@@ -94,5 +88,5 @@ def revoke(
     try:
         key = ring(file, store).revoke(key_id)
     except KeyringError as error:
-        raise bad(str(error)) from None
+        raise fail(str(error), BAD_USAGE) from None
     typer.echo(f"revoked {key.id} at {key.revoked}")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardgate.cli.check import BAD_USAGE, FAILURE, fail
+
 if TYPE_CHECKING:
     from wardgate.store import Store
-
-FAILURE, BAD_USAGE = 1, 2
 
 app = typer.Typer(help="The database behind the review console.", no_args_is_help=True)
 audit_app = typer.Typer(help="The append-only log of who did what.", no_args_is_help=True)
@@ -39,15 +39,9 @@ def opened(url: str, key: Path | None, *, pooled: bool = False) -> Store:
         cipher = None if key is None else Cipher.from_text(key.read_text("utf-8").splitlines())
         return open_store(url, cipher=cipher, pooled=pooled)
     except OSError as error:
-        raise failed(f"{key}: {error.strerror or 'cannot be read'}", BAD_USAGE) from None
+        raise fail(f"{key}: {error.strerror or 'cannot be read'}", BAD_USAGE) from None
     except (StoreError, CipherError, UnicodeDecodeError) as error:
-        raise failed("the key file is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)) from None
-
-
-def failed(message: str, code: int = FAILURE) -> typer.Exit:
-    """Say what is wrong in one line."""
-    typer.echo(f"wardgate: {message}", err=True)
-    return typer.Exit(code)
+        raise fail("the key file is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)) from None
 
 
 @app.command("new-key")
@@ -133,7 +127,7 @@ def forget(
     try:
         count = run(opened(store, store_key), actor="command line", decision=decision, case=case, author=author)
     except ValueError as error:
-        raise failed(str(error), BAD_USAGE) from None
+        raise fail(str(error), BAD_USAGE) from None
     typer.echo(f"erased what was kept with {count} decisions")
 
 
@@ -158,7 +152,7 @@ def add_user(
 
     chosen = next((known for known in ROLES if known == role), None)
     if chosen is None:
-        raise failed(f"roles are {', '.join(ROLES)}", BAD_USAGE)
+        raise fail(f"roles are {', '.join(ROLES)}", BAD_USAGE)
     password = None
     if password_stdin:
         password = sys.stdin.readline().rstrip("\n")
@@ -168,7 +162,7 @@ def add_user(
     try:
         made = add(kept, name, chosen, password, actor="command line", languages=language or (), hazards=hazard or ())
     except ValueError as error:
-        raise failed(str(error), BAD_USAGE) from None
+        raise fail(str(error), BAD_USAGE) from None
     typer.echo(f"added {made.name} as {made.role}")
 
 
@@ -199,6 +193,6 @@ def add_webhook(
     try:
         made = outbox.add_webhook(kept, url, event or list(outbox.EVENTS), "command line")
     except ValueError as error:
-        raise failed(str(error), BAD_USAGE) from None
+        raise fail(str(error), BAD_USAGE) from None
     typer.echo(f"id {made.id}. The secret, shown this once:", err=True)
     typer.echo(f"whsec_{base64.b64encode(made.secret).decode()}")

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from wardgate.cli.store import KEY, URL, failed, opened
+from wardgate.cli.check import fail
+from wardgate.cli.store import KEY, URL, opened
 
 
 def export_verdicts(
@@ -52,7 +53,7 @@ def export_verdicts(
                 lines.write(json.dumps(row, ensure_ascii=False) + "\n")
                 count += 1
     except CipherError as error:
-        raise failed(str(error)) from None
+        raise fail(str(error)) from None
     except OSError as error:
-        raise failed(f"{out}: {error.strerror or 'cannot be written'}") from None
+        raise fail(f"{out}: {error.strerror or 'cannot be written'}") from None
     typer.echo(f"{count} rows written to {out}; {len(chosen) - count} more have no text any longer")

@@ -111,7 +111,8 @@ def build_parts(pool: Path, settings: Settings) -> dict[str, list[Example]]:
     parts["train"] += benign + of_groups() + templates() * settings.written
     parts["train"] += in_languages(settings.seed) * 2 + own_source(settings.benign // 8, settings.seed)
     for e in requests():  # they have no source that could tell the model apart from users: all parts have some
-        parts[split_of(e.text)] += [e] * (settings.requests if split_of(e.text) == "train" else 1)
+        part = split_of(e.text)
+        parts[part] += [e] * (settings.requests if part == "train" else 1)
     random.Random(settings.seed).shuffle(parts["train"])  # noqa: S311 - sampling, not secrets
     if settings.rows is not None:
         parts["train"] = parts["train"][: settings.rows]
@@ -133,7 +134,7 @@ def build_splits(pool: Path, settings: Settings, also: Sequence[Example] = ()) -
 
 
 def augmented(
-    index: int, split: Split, rng: random.Random, attacks: float = 0.12
+    index: int, split: Split, rng: random.Random, attacks: float
 ) -> tuple[str, NDArray[np.float32], NDArray[np.float32]]:
     """One training text, sometimes with typing slips, wrapped, under an attack, or beside a harmless neighbour.
 

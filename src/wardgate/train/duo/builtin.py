@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from wardgate.guards.encoder import EncoderGuard
+from wardgate.train.duo.ledger import work_folder
 from wardgate.train.duo.players import OpenGuard
 from wardgate.train.export import export_onnx
 from wardgate.train.mini import Settings, Split, fit, open_run
@@ -43,7 +44,7 @@ class Mini:
     def train(self, seeds: Sequence[Example], misses: Sequence[Example], folder: Path) -> None:
         """Train on the raw texts of seeds and misses; a run that was cut short goes on from its checkpoint."""
         model, tokenizer = open_run(self.base, self.start)
-        work = folder.with_name("." + folder.name.strip(".").removesuffix(".making") + ".work")
+        work = work_folder(folder)
         work.mkdir(parents=True, exist_ok=True)
         if misses:
             torch.manual_seed(self.settings.seed)

@@ -18,6 +18,7 @@ import yaml
 
 from wardgate.data.rows import DataError
 from wardgate.train.duo.filters import rating_of
+from wardgate.train.duo.ledger import work_folder
 from wardgate.train.duo.moves import OWN, Pair, Proposal, Seed
 
 if TYPE_CHECKING:
@@ -262,7 +263,7 @@ class ChatGenerator:
         """DPO on the pairs; without a pair the weights stay as they are."""
         by_id = {s.id: s for s in seeds}
         rows = [preference_row(by_id[p.seed], p) for p in pairs]
-        work = folder.with_name("." + folder.name.strip(".").removesuffix(".making") + ".work")
+        work = work_folder(folder)
         improve_by_dpo(self.folder, rows, self.preferences, replace(self.running, out=work), folder)
 
     def open(self, folder: Path) -> ChatGenerator:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from wardgate.data.rows import DataError, read_json_lines, write_rows, written
 from wardgate.train.duo.chat import ChatGenerator, preference_row
+from wardgate.train.duo.ledger import work_folder
 from wardgate.train.recipe import as_dict
 
 if TYPE_CHECKING:
@@ -37,11 +38,6 @@ def launch(words: Sequence[str]) -> None:
         raise DataError(f"{words[0]} cannot be started ({error.strerror})") from None
     if done.returncode:
         raise DataError(f"{words[0]} ended with code {done.returncode}; run again to go on")
-
-
-def work_folder(folder: Path) -> Path:
-    """Where a step keeps its checkpoints while its artefact is being made."""
-    return folder.with_name("." + folder.name.strip(".").removesuffix(".making") + ".work")
 
 
 def recipe_words(recipe: Recipe) -> list[str]:

@@ -102,6 +102,11 @@ class Ledger:
         self._checked.add(name)
 
 
+def work_folder(folder: Path) -> Path:
+    """Where a step keeps its checkpoints while its artefact is being made."""
+    return folder.with_name("." + folder.name.strip(".").removesuffix(".making") + ".work")
+
+
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)

@@ -15,6 +15,7 @@ from wardgate.guards.from_card import find_card, open_guard
 from wardgate.guards.ngrams import NgramGuard, NgramSettings
 from wardgate.normalise import normalise
 from wardgate.train.classifier import train_classifier
+from wardgate.train.duo.ledger import work_folder
 from wardgate.train.duo.moves import OWN
 from wardgate.train.duo.policy import EditPolicy
 from wardgate.train.folder import load_calibrator
@@ -201,7 +202,7 @@ class Transformer:
 
     def train(self, seeds: Sequence[Example], misses: Sequence[Example], folder: Path) -> None:
         """Fine-tune the base afresh; a run that was cut short goes on from its last whole checkpoint."""
-        work = folder.with_name("." + folder.name.strip(".").removesuffix(".making") + ".work")
+        work = work_folder(folder)
         parts: dict[str, list[Example]] = {"train": [*seeds, *misses], "calibrate": list(self.calibrate)}
         train_classifier(self.base, parts, self.head, self.recipe, replace(self.running, out=work), name="duo")
         (work / "guard").rename(folder)
@@ -219,8 +220,7 @@ class OpenTransformer:
 
     @functools.cached_property
     def _guard(self) -> Guard:
-        card = find_card(self.folder)
-        return open_guard(card.model_copy(update={"checkpoint": str(self.folder)}))
+        return open_guard(find_card(self.folder))
 
     def unsafe(self, texts: Sequence[str]) -> Array:
         """Calibrated P(unsafe) of the raw texts."""

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from wardgate.data.rows import DataError
 from wardgate.engine.language import detect_language
 from wardgate.guards import Link
@@ -208,11 +206,7 @@ def publish(classifier: Path, folder: Path, parts: dict[str, list[Example]], opt
     fresh = folder.with_name("guard.new")
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(classifier, fresh)
-    card = fresh / CARD_FILE
-    if card.exists():
-        said = yaml.safe_load(card.read_text("utf-8"))
-        card.write_text(yaml.safe_dump(said | {"checkpoint": str(folder.resolve())}, sort_keys=False), encoding="utf-8")
-    else:
+    if not (fresh / CARD_FILE).exists():
         splits = {name: Split.of(parts[name] or parts["calibrate"]) for name in ("calibrate", "held-back")}
         version = f"duo-{options.rounds}"
         if options.start is not None:
