@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,9 +22,10 @@ from wardgate.guards.batching import windows  # noqa: E402
 from wardgate.guards.encoder import EncoderGuard, EncoderSettings  # noqa: E402
 from wardgate.hazards import HAZARDS, WARDGATE, Hazard  # noqa: E402
 from wardgate.normalise import normalise  # noqa: E402
+from wardgate.train.augment import attacked, batches  # noqa: E402
 from wardgate.train.encoder_model import EncoderGuardModel, masked_multilabel_loss  # noqa: E402
 from wardgate.train.export import export_onnx, q4_blocks  # noqa: E402
-from wardgate.train.mini import Settings, Split, attacked, averaged, fit  # noqa: E402
+from wardgate.train.mini import Settings, Split, averaged, fit  # noqa: E402
 from wardgate.train.mini_data import WEAK_SAFE, code_switch, lexicon, split_of, targets  # noqa: E402
 from wardgate.train.pack import deployed_logits, pack  # noqa: E402
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed  # noqa: E402
@@ -254,6 +256,23 @@ def test_an_unsafe_text_is_never_shown_as_garble():
         assert not {"base64", "hexadecimal", "percent", "rot13", "invisible", "nfkc"} & {
             s.name for s in normalise(text).steps
         }
+
+
+def test_an_unsafe_text_that_is_cut_still_shows_its_start_and_a_safe_one_any_stretch(tmp_path):
+    tokenizer = compact(tmp_path)
+    texts = ["stop hurt " + "bread milk " * 40, "please give " + "cheese nice " * 40, "bread " * 14]
+    values = np.zeros((3, 13), dtype=np.float32)
+    values[0, -1] = 1
+    split = Split(texts, values, np.ones_like(values), ["made"] * 3)
+    settings = replace(SETTINGS, max_tokens=16, attacks=0.4)
+    shown = {True: [], False: []}
+    for epoch in range(60):
+        for ids, _, targets_, _ in batches(split, tokenizer, settings, epoch):
+            assert ids.shape[1] <= 16
+            for row, value in zip(ids.tolist(), targets_, strict=True):
+                shown[bool(value[-1])].append(tokenizer.decode(row).lower())
+    assert all("stop" in text or "hurt" in text for text in shown[True])
+    assert any("please" not in text and "cheese" in text for text in shown[False])
 
 
 def test_texts_that_were_written_out_are_of_both_sides_and_differ():

@@ -17,14 +17,14 @@ from tokenizers import Tokenizer
 
 from wardgate.guards.batching import plan_batches
 from wardgate.hazards import WARDGATE
-from wardgate.normalise.disguise import DISGUISES, disguise
+from wardgate.train.augment import batches
 from wardgate.train.encoder_model import EncoderGuardModel, masked_multilabel_loss
 from wardgate.train.mini_data import planned, split_of, targets, to_translate, translated
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed
-from wardgate.train.written import benign_requests, in_languages, of_groups, own_source, requests, templates, wrapped
+from wardgate.train.written import benign_requests, in_languages, of_groups, own_source, requests, templates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -47,7 +47,7 @@ class Settings:
         epochs: passes over the training rows.
         frozen: lowest layers that are not trained: they hold what the languages share.
         batch_tokens: padded tokens per step.
-        max_tokens: longer texts are cut to a random window in training.
+        max_tokens: longer texts are cut in training, unsafe ones to their start, safe ones often to a random stretch.
         rate, head_rate: peak learning rates of encoder and head; linear warm-up over `warmup`, then linear decay.
         translated: rows per side (safe, unsafe) that are translated into each language.
         written: how often each written intent is seen per epoch.
@@ -131,87 +131,6 @@ def build_splits(pool: Path, settings: Settings, also: Sequence[Example] = ()) -
     parts["train"] += also
     random.Random(settings.seed + 1).shuffle(parts["train"])  # noqa: S311 - sampling, not secrets
     return {name: Split.of(part) for name, part in parts.items()}
-
-
-def augmented(
-    index: int, split: Split, rng: random.Random, attacks: float
-) -> tuple[str, NDArray[np.float32], NDArray[np.float32]]:
-    """One training text, sometimes with typing slips, wrapped, under an attack, or beside a harmless neighbour.
-
-    A harmful text stays harmful inside a longer one, so two texts joined keep the larger of each target; a
-    hazard is known absent only when both say so.
-    """
-    text, value, weight = split.texts[index], split.values[index], split.weights[index]
-    roll = rng.random()
-    if roll < 0.12:
-        other = rng.randrange(len(split.texts))
-        if split.values[other, -1] == 0 and split.weights[other, -1] == 1:
-            pair = [text, split.texts[other][:600]]
-            rng.shuffle(pair)
-            return rng.choice(("\n", " ", "\n\n")).join(pair), value, weight
-    elif roll < 0.20:
-        text = rng.choice((str.lower, str.upper, str.title, str.swapcase))(text)
-    elif roll < 0.27:
-        text = _typing_slips(text, rng)
-    elif roll < 0.32:
-        text = text.rstrip(".!? ")
-    elif roll < 0.42:
-        text = wrapped(text, rng)
-    elif roll < 0.42 + attacks:
-        text = attacked(text, rng, safe=value[-1] == 0)
-    return text, value, weight
-
-
-def attacked(text: str, rng: random.Random, *, safe: bool) -> str:
-    """One attack of the suite, at its usual budget.
-
-    What the normaliser takes off is shown on safe texts alone: an unsafe one is caught in its cleaned view, and its raw
-    view could only teach that garble is unsafe.
-    """
-    names = [d.name for d in DISGUISES.values() if safe or not d.undone_by]
-    return disguise(text, rng.choice(names), seed=rng.getrandbits(16))
-
-
-def _typing_slips(text: str, rng: random.Random) -> str:
-    chars = list(text)
-    for _ in range(max(1, len(chars) // 25)):
-        i = rng.randrange(len(chars)) if chars else 0
-        if i + 1 < len(chars) and chars[i].isalpha() and chars[i + 1].isalpha():
-            kind = rng.random()
-            if kind < 0.4:
-                chars[i], chars[i + 1] = chars[i + 1], chars[i]
-            elif kind < 0.7:
-                chars[i] = ""
-            else:
-                chars[i] *= 2
-    return "".join(chars)
-
-
-def batches(
-    split: Split, tokenizer: Tokenizer, settings: Settings, epoch: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Padded batches of one epoch, grouped by length under the token budget, in an order that the seed fixes."""
-    rng = random.Random(f"{settings.seed}:{epoch}")  # noqa: S311 - sampling, not secrets
-    order = list(range(len(split.texts)))
-    rng.shuffle(order)
-    for start in range(0, len(order), 4096):
-        rows = [augmented(i, split, rng, settings.attacks) for i in order[start : start + 4096]]
-        ids = [_window(e.ids, settings.max_tokens, rng) for e in tokenizer.encode_batch([r[0] for r in rows])]
-        groups = plan_batches([len(i) for i in ids], settings.batch_tokens)
-        rng.shuffle(groups)
-        for group in groups:
-            width = max(len(ids[i]) for i in group)
-            tokens = torch.tensor([ids[i] + [1] * (width - len(ids[i])) for i in group])
-            values = torch.from_numpy(np.stack([rows[i][1] for i in group]))
-            weights = torch.from_numpy(np.stack([rows[i][2] for i in group]))
-            yield tokens, (tokens != 1).long(), values, weights
-
-
-def _window(ids: list[int], most: int, rng: random.Random) -> list[int]:
-    if len(ids) <= most:
-        return ids
-    start = 1 if rng.random() < 0.6 else rng.randrange(1, len(ids) - most + 2)
-    return [ids[0], *ids[start : start + most - 2], ids[-1]]
 
 
 def fit(

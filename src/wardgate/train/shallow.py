@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from wardgate.train.augment import batches
 from wardgate.train.encoder_model import EncoderGuardModel, keep_layers, masked_multilabel_loss
-from wardgate.train.mini import batches, warmed
+from wardgate.train.mini import warmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
