@@ -24,7 +24,7 @@ from wardgate.train.duo.game import Game, Players, Rules, added  # noqa: E402
 from wardgate.train.duo.ledger import LINEAGE, Ledger  # noqa: E402
 from wardgate.train.duo.moves import Proposal, Scored, Seed, read_moves, seeds_of, write_moves  # noqa: E402
 from wardgate.train.duo.pairing import Level, level_of, pairs_of  # noqa: E402
-from wardgate.train.duo.players import EditGenerator, KeepsLabel, Ngrams  # noqa: E402
+from wardgate.train.duo.players import AtPoint, EditGenerator, KeepsLabel, Ngrams, Shifted  # noqa: E402
 from wardgate.train.duo.policy import NONE, EditPolicy, Learning, softmax  # noqa: E402
 from wardgate.train.duo.toy import ToyGame  # noqa: E402
 from wardgate.train.nano import NanoSettings  # noqa: E402
@@ -375,6 +375,60 @@ def test_a_miss_brings_its_counterpart_made_the_same_way():
     proposals = {i: Proposal(i, "s", "x", "en", h) for i, h in how.items()}
     assert added(made, proposals, paired=False) == made[:2]
     assert added(made, proposals, paired=True) == made[:3]  # one leet counterpart is there, for one of two misses
+
+
+def test_mirrored_rewrites_are_made_as_those_of_the_other_label():
+    logits = np.full((2, 1, 2), -30.0)
+    logits[0, 0, 0] = logits[1, 0, 1] = 30.0  # nothing is done to safe seeds, and unsafe ones are always in play
+    policy = EditPolicy((NONE, "role_play"), logits, logits, {})
+    seeds = [replace(SEED, id=str(i), unsafe=i % 2 == 1) for i in range(400)]
+
+    def in_play(mirrored):
+        made = EditGenerator(policy, Learning(), mirrored=mirrored).propose(seeds, "en", 1, 1)
+        return [
+            np.mean([p.how == ("role_play",) for p, s in zip(made, seeds, strict=True) if s.unsafe is x])
+            for x in (False, True)
+        ]
+
+    assert in_play(0.0) == [0.0, 1.0]
+    assert in_play(1.0) == [1.0, 0.0]
+    assert in_play(0.5) == pytest.approx([0.5, 0.5], abs=0.12)
+
+
+class Known:
+    """A classifier, and a trainee, whose probabilities are the texts themselves."""
+
+    def train(self, seeds, misses, folder):
+        folder.mkdir()
+
+    def open(self, folder):
+        return self
+
+    def unsafe(self, texts):
+        return np.array([float(t) for t in texts])
+
+
+def test_a_classifier_at_its_point_flags_the_stated_share_of_safe_texts(tmp_path):
+    safe = tuple(str(x) for x in np.random.default_rng(0).beta(2, 2, 1000))
+    at = AtPoint(Known(), safe, 0.025)
+    at.train([], [], tmp_path / "c")
+    opened = at.open(tmp_path / "c")
+    assert isinstance(opened, Shifted)
+    p = opened.unsafe(safe)
+    assert (p >= 0.5).mean() == pytest.approx(0.025, abs=0.001)
+    np.testing.assert_array_equal(np.argsort(p), np.argsort([float(t) for t in safe]))
+    assert ((opened.unsafe(["0", "1"]) >= 0) & (opened.unsafe(["0", "1"]) <= 1)).all()
+
+
+def test_long_seeds_are_left_out_and_counted(tmp_path):
+    rows = tiny.examples(40)
+    most = int(np.median([len(e.text) for e in rows]))
+    players = Players(EditGenerator(EditPolicy.uniform(EDITS), Learning()), KeepsLabel(), FAST)
+    short = Game(rows, Rules(longest=most), players, Ledger(tmp_path, {}), lambda _: None)
+    assert short.seeds == [s for s in seeds_of(rows)[0] if len(s.text) <= most]
+    assert short.left_out["too long"] == 40 - len(short.seeds) > 0
+    with pytest.raises(DataError, match="no game without"):
+        Game(rows, Rules(longest=1), players, Ledger(tmp_path, {}), lambda _: None)
 
 
 def test_no_game_without_both_sides(tmp_path):

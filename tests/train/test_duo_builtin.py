@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -13,9 +15,10 @@ import tiny  # noqa: E402
 from small_encoder import small_base  # noqa: E402
 from wardgate.cli import app  # noqa: E402
 from wardgate.engine import Engine  # noqa: E402
-from wardgate.train.duo.builtin import Mini  # noqa: E402
+from wardgate.train.duo.builtin import Mini, seen  # noqa: E402
 from wardgate.train.encoder_model import EncoderGuardModel  # noqa: E402
-from wardgate.train.mini import Settings, open_run  # noqa: E402
+from wardgate.train.mini import Settings, Split, fit, open_run  # noqa: E402
+from wardgate.train.shallow import thinned  # noqa: E402
 
 SETTINGS = Settings(epochs=1.0, frozen=0, batch_tokens=128, rate=1e-3)
 
@@ -74,6 +77,28 @@ def test_a_round_that_was_killed_ends_with_the_same_weights(run, tmp_path, monke
     assert not (tmp_path / "cut").exists()
     Mini(base, start, SETTINGS).train(rows, rows[:4], tmp_path / "cut")
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+def test_a_shallower_student_is_trained_on_both_views_of_what_was_missed(run, tmp_path):
+    base, start = run
+    model, tokenizer = open_run(base, start)
+    student = thinned(model, 1)
+    shallow = tmp_path / "student"
+    shutil.copytree(start, shallow)
+    torch.save(student.state_dict(), shallow / "model.pt")
+    rows = tiny.parts(60)["train"]
+    spread = [replace(e, text="\u200b".join(e.text)) for e in rows[:4]]
+    both = seen(spread, tokenizer, 160)
+    assert [e.text for e in both] == [t for e, plain in zip(spread, rows, strict=False) for t in (e.text, plain.text)]
+    assert [e.unsafe for e in both[::2]] == [e.unsafe for e in rows[:4]]
+    assert seen(rows[:4], tokenizer, 160) == rows[:4]  # nothing to clean: one view
+    lengths = [len(tokenizer.encode(e.text).ids) for e in rows]
+    assert seen(rows, tokenizer, min(lengths)) == [e for e, n in zip(rows, lengths, strict=True) if n == min(lengths)]
+
+    Mini(base, shallow, SETTINGS, layers=1, views=True).train(rows, spread, tmp_path / "classifier-1")
+    torch.manual_seed(SETTINGS.seed)
+    fit(student, Split.of([*rows, *both]), tokenizer, SETTINGS, tmp_path, report=lambda *_: None)
+    assert same(student.state_dict(), weights(tmp_path / "classifier-1"))
 
 
 def test_the_command_plays_on_from_a_run_and_packs_a_bundle(run, tmp_path):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from wardgate.guards.encoder import EncoderGuard
+from wardgate.normalise import normalise
 from wardgate.train.duo.ledger import work_folder
 from wardgate.train.duo.players import OpenGuard
 from wardgate.train.export import export_onnx
@@ -17,6 +18,8 @@ from wardgate.train.mini import Settings, Split, fit, open_run
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from tokenizers import Tokenizer
 
     from wardgate.data.example import Example
     from wardgate.train.duo.players import Classifier
@@ -34,21 +37,27 @@ class Mini:
         start: the run's folder.
         settings: the recipe of each round.
         report: called with step, total steps and a running loss.
+        layers: how many the run's encoder has, if they are fewer than the base's.
+        views: train on both views of what was missed, raw and cleaned, since the guard is asked both; those that
+            outgrow the training window are left out on either side, since what makes one unsafe may lie beyond it.
     """
 
     base: Path
     start: Path
     settings: Settings
     report: Callable[[int, int, float], None] = lambda *_: None
+    layers: int | None = None
+    views: bool = False
 
     def train(self, seeds: Sequence[Example], misses: Sequence[Example], folder: Path) -> None:
-        """Train on the raw texts of seeds and misses; a run that was cut short goes on from its checkpoint."""
-        model, tokenizer = open_run(self.base, self.start)
+        """Train on seeds and misses; a run that was cut short goes on from its checkpoint."""
+        model, tokenizer = open_run(self.base, self.start, self.layers)
         work = work_folder(folder)
         work.mkdir(parents=True, exist_ok=True)
         if misses:
             torch.manual_seed(self.settings.seed)
-            fit(model, Split.of([*seeds, *misses]), tokenizer, self.settings, work, report=self.report)
+            lessons = seen(misses, tokenizer, self.settings.max_tokens) if self.views else misses
+            fit(model, Split.of([*seeds, *lessons]), tokenizer, self.settings, work, report=self.report)
         for name in ("keep.json", "tokenizer.json"):
             shutil.copy(self.start / name, work / name)
         torch.save(model.state_dict(), work / "model.pt")
@@ -58,3 +67,10 @@ class Mini:
     def open(self, folder: Path) -> Classifier:
         """The guard as it ships, scored on raw and cleaned views as the engine does."""
         return OpenGuard(EncoderGuard("duo", folder / "model.onnx", folder / "tokenizer.json"))
+
+
+def seen(examples: Sequence[Example], tokenizer: Tokenizer, most: int) -> list[Example]:
+    """Examples as the guard is asked them: each distinct view, raw and cleaned, of at most so many tokens."""
+    views = [replace(e, text=view) for e in examples for view in normalise(e.text).views()]
+    lengths = [len(found.ids) for found in tokenizer.encode_batch([e.text for e in views])]
+    return [e for e, n in zip(views, lengths, strict=True) if n <= most]

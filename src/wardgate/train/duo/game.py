@@ -52,6 +52,8 @@ class Rules:
         paired: beside each miss, train on a rewrite of the other label that was made the same way, where there is
             one. Misses alone are one-sided: a classifier that misses padded unsafe texts would learn that padding is
             unsafe (`docs/training.md` has the figures). DuoGuard's algorithm has no such step.
+        longest: most letters of a seed that is rewritten; None takes any. What surrounds a text can push it out of the
+            window that a model is trained on, and its label would then be wrong.
     """
 
     rounds: int = 2
@@ -65,6 +67,7 @@ class Rules:
     rewrite: int | None = None
     chance: int = 0
     paired: bool = False
+    longest: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -125,6 +128,10 @@ class Game:
         self.rules, self.players, self.ledger = rules, players, ledger
         self._identify, self._report = identify, report
         seeds, self.left_out = seeds_of(self.examples, rules.allowed)
+        if rules.longest is not None:
+            short = [s for s in seeds if len(s.text) <= rules.longest]
+            self.left_out["too long"] = len(seeds) - len(short)
+            seeds = short
         if {s.unsafe for s in seeds} != {True, False}:
             raise DataError(f"no game without safe and unsafe seeds that may be rewritten (left out: {self.left_out})")
         self.seeds = self._drawn(seeds)

@@ -99,16 +99,19 @@ class EditGenerator:
         policy: the policy.
         learning: how it learns.
         chance: seed of what it draws.
+        mirrored: share of the rewrites, 0 to 1, that are made as the policy would make them of the *other* label. What
+            hides harm best is then seen on harmless texts as often, and `Rules.paired` finds a counterpart.
     """
 
     policy: EditPolicy
     learning: Learning
     chance: int = 0
+    mirrored: float = 0.0
 
     def propose(self, seeds: Sequence[Seed], language: str, k: int, round_: int) -> list[Proposal]:
         """K rewrites of each seed; edits keep a seed's own language, so a language chooses the seeds that have it."""
         mine = [s for s in seeds if language in {OWN, s.language}]
-        return self.policy.propose(mine, k, round_, self.chance)
+        return self.policy.propose(mine, k, round_, self.chance, mirrored=self.mirrored)
 
     def improve(self, seeds: Sequence[Seed], pairs: Sequence[Pair], classifier: Classifier, folder: Path) -> None:  # noqa: ARG002 - pairs are for generators that cannot be asked again
         """REINFORCE against the classifier."""
@@ -180,6 +183,50 @@ class OpenGuard:
         """The sigmoid of the `unsafe` logit, the higher of both views."""
         z = highest_of_views(self.guard, texts)[:, -1].astype(np.float64)
         return np.asarray(0.5 * (1 + np.tanh(z / 2)))
+
+
+@dataclass(frozen=True, slots=True)
+class AtPoint:
+    """A trainee whose classifiers are asked at the operating point that they will be used at.
+
+    A guard is judged at the threshold that flags a stated share of plain safe texts, and every round moves it. So each
+    classifier's logits are shifted until that threshold is a probability of one half.
+
+    Attributes:
+        trainee: what is trained.
+        safe: plain safe texts that it is not trained on.
+        share: of them that may be flagged, 0 to 1.
+    """
+
+    trainee: Trainee
+    safe: tuple[str, ...]
+    share: float
+
+    def train(self, seeds: Sequence[Example], misses: Sequence[Example], folder: Path) -> None:
+        """Train what is trained."""
+        self.trainee.train(seeds, misses, folder)
+
+    def open(self, folder: Path) -> Classifier:
+        """Open it, and find its threshold."""
+        opened = self.trainee.open(folder)
+        return Shifted(opened, float(np.quantile(_logit(opened.unsafe(self.safe)), 1 - self.share)))
+
+
+@dataclass(frozen=True, slots=True)
+class Shifted:
+    """A classifier whose logits are moved down by a constant."""
+
+    classifier: Classifier
+    by: float
+
+    def unsafe(self, texts: Sequence[str]) -> Array:
+        """P(unsafe) after the shift."""
+        return np.asarray(0.5 * (1 + np.tanh((_logit(self.classifier.unsafe(texts)) - self.by) / 2)))
+
+
+def _logit(p: Array) -> Array:
+    inside = np.clip(p, 1e-9, 1 - 1e-9)
+    return np.asarray(np.log(inside / (1 - inside)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,12 +108,25 @@ class EditPolicy:
                 text = DISGUISES[name](text, seed=seed * 31 + slot)
         return text
 
-    def propose(self, seeds: Sequence[Seed], k: int, round_: int, chance: int) -> list[Proposal]:
-        """K rewrites of each seed."""
+    def propose(
+        self, seeds: Sequence[Seed], k: int, round_: int, chance: int, *, mirrored: float = 0.0
+    ) -> list[Proposal]:
+        """K rewrites of each seed.
+
+        Args:
+            seeds: what to rewrite.
+            k: rewrites of each.
+            round_: the round, for ids and chance.
+            chance: seed of what is drawn.
+            mirrored: share of the rewrites that is drawn from the other side's table.
+        """
         out: list[Proposal] = []
         for number in range(k):
             rng = np.random.default_rng([chance, round_, number])
-            drawn = self.draw(np.array([s.unsafe for s in seeds], dtype=bool), rng)
+            sides = np.array([s.unsafe for s in seeds], dtype=bool)
+            if mirrored:
+                sides ^= rng.random(len(seeds)) < mirrored
+            drawn = self.draw(sides, rng)
             for seed, edits in zip(seeds, drawn, strict=True):
                 how = tuple(self.names[i] for i in edits if self.names[i] != NONE)
                 text = self.apply(seed.text, edits, chance * 1009 + round_ * 97 + number)
