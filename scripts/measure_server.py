@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 HERE = pathlib.Path(__file__).parent
 CONNECTIONS = 64
 """Of the throughput figure."""
+PROBES = 12
+"""Callers beside the overload that time each answer."""
 WORDS = [
     "the", "a", "my", "your", "this", "that", "people", "game", "music", "friend", "morning", "answer",
     "question", "please", "thanks", "really", "nice", "awful", "walk", "river", "kitchen", "bread", "python",
@@ -65,13 +67,12 @@ def read(path: pathlib.Path, count: int, least_words: int) -> list[str]:
 
 
 class Library:
-    """`Engine.check_many` in this process: as it comes, and with the guards run in small pieces as the server does."""
+    """`Engine.check_many` in this process."""
 
-    def __init__(self, said: list[str], *, like_the_server: bool = False) -> None:
+    def __init__(self, said: list[str]) -> None:
         from wardgate import Engine
-        from wardgate.serve.loading import engines
 
-        self._engine = engines([], ["default"])["default"] if like_the_server else Engine.default()
+        self._engine = Engine.default()
         self._said = said
         self._engine.check_many(said[:64])
 
@@ -138,25 +139,20 @@ def wrk(server: Server, file: str, connections: int, seconds: float, pause_ms: f
 
 def throughput(server: Server, said: list[str], file: str, rounds: int, seconds: float) -> dict[str, Any]:
     """Library and server by turns; the middle of the rounds' ratios, and the lowest and highest."""
-    library, pieces = Library(said), Library(said, like_the_server=True)
+    library = Library(said)
     wrk(server, file, CONNECTIONS, max(3.0, seconds / 2))
-    served, alone, alike = [], [], []
+    served, alone = [], []
     for _ in range(rounds):
         alone.append(library.once())
         served.append(wrk(server, file, CONNECTIONS, seconds))
-        alike.append(pieces.once())
-        print(json.dumps({"library": alone[-1], "served": served[-1], "in_small_pieces": alike[-1]}), flush=True)
+        print(json.dumps({"library": alone[-1], "served": served[-1]}), flush=True)
     ratios = sorted(mine["rate"] / theirs["rate"] for mine, theirs in zip(served, alone, strict=True))
-    like = sorted(mine["rate"] / theirs["rate"] for mine, theirs in zip(served, alike, strict=True))
     middle = {name: statistics.median(one[name] for one in served) for name in ("rate", "cpu_ms", "wrk_cpu_ms")}
     return {
         "library_texts_a_second": statistics.median(one["rate"] for one in alone),
         "served_texts_a_second": middle["rate"],
         "ratio": statistics.median(ratios),
         "ratio_lowest_highest": [ratios[0], ratios[-1]],
-        "ratio_to_small_pieces": statistics.median(like),
-        "small_pieces_lowest_highest": [like[0], like[-1]],
-        "small_pieces_texts_a_second": statistics.median(one["rate"] for one in alike),
         "library_cpu_ms_a_text": statistics.median(one["cpu_ms"] for one in alone),
         "server_cpu_ms_a_text": middle["cpu_ms"],
         "wrk_cpu_ms_a_text": middle["wrk_cpu_ms"],
@@ -168,7 +164,8 @@ def latency(server: Server, said: list[str], rate: float, seconds: float) -> dic
     """At 70 % of what the server can do: requests at even distances (as `oha -q` sends them), and at random ones.
 
     Each comes when it is due, whether or not those before were answered, and its latency counts from then. Texts of
-    all lengths, and the middle half by length: a long text takes long by itself.
+    all lengths, and the middle half by length: a long text takes long by itself, which is measured too, one text
+    after another.
     """
     pick = random.Random(3)  # noqa: S311 - no secret
     by_length = sorted(said, key=lambda text: len(text.encode()))
@@ -178,16 +175,32 @@ def latency(server: Server, said: list[str], rate: float, seconds: float) -> dic
     cheaper = sum(map(len, said)) / len(said) * len(middle) / sum(map(len, middle))
     found = {}
     for name, texts, wanted in (("all lengths", said, 0.7 * rate), ("middle half", middle, 0.7 * rate * cheaper)):
+        found[f"{name}, one after another"] = _spread(asyncio.run(_in_turn(server, texts)))
         for how, gaps in (
             ("even", itertools.repeat(1 / wanted)),
             ("random", (pick.expovariate(wanted) for _ in itertools.count())),
         ):
-            seen = asyncio.run(arrivals(server.url, texts, gaps, seconds))
-            good = [s for status, s in seen if status == 200]
-            p50, p99 = _quantile_ms(good, 0.5), _quantile_ms(good, 0.99)
-            row = {"asked": len(seen), "not_200": len(seen) - len(good), "p50_ms": p50, "p99_ms": p99}
-            found[f"{name}, {how}"] = row | {"p99_over_p50": round(p99 / p50, 2) if p50 and p99 else None}
+            found[f"{name}, {how}"] = _spread(asyncio.run(arrivals(server.url, texts, gaps, seconds)))
     return found
+
+
+def _spread(seen: list[tuple[int, float]]) -> dict[str, Any]:
+    good = [s for status, s in seen if status == 200]
+    p50, p99 = _quantile_ms(good, 0.5), _quantile_ms(good, 0.99)
+    row = {"asked": len(seen), "not_200": len(seen) - len(good), "p50_ms": p50, "p99_ms": p99}
+    return row | {"p99_over_p50": round(p99 / p50, 2) if p50 and p99 else None}
+
+
+async def _in_turn(server: Server, texts: list[str]) -> list[tuple[int, float]]:
+    """What each text takes by itself: (status, seconds)."""
+    connection = await connect(server.url)
+    seen = []
+    for text in texts:
+        began = time.perf_counter()
+        status, _, _ = await ask(*connection, "POST", "/v1/check", {"input": text})
+        seen.append((status, time.perf_counter() - began))
+    connection[1].close()
+    return seen
 
 
 async def _probe(server: Server, said: list[str], ends: float, seen: list[tuple[int, float]]) -> None:
@@ -206,12 +219,12 @@ async def _overload(
     server: Server, said: list[str], file: str, rate: float, seconds: float
 ) -> tuple[dict[str, Any], list[tuple[int, float]]]:
     seen: list[tuple[int, float]] = []
-    # An accepted request keeps its caller for about four seconds (--queue-delay-s): the others make up for it.
+    # An accepted request keeps its caller for about three seconds (--queue-delay-s): the others make up for it.
     callers = round(min(2000, max(400, 12 * rate)))
-    pause_ms = 1000 * max(0.1, (callers - 4 * rate) / (5 * rate))
+    pause_ms = 1000 * max(0.1, (callers - 3 * rate) / (5 * rate))
     run = asyncio.to_thread(wrk, server, file, callers, seconds, pause_ms)
     ends = time.perf_counter() + seconds
-    found, *_ = await asyncio.gather(run, *(_probe(server, said, ends, seen) for _ in range(4)))
+    found, *_ = await asyncio.gather(run, *(_probe(server, said, ends, seen) for _ in range(PROBES)))
     return found, seen
 
 
@@ -250,9 +263,6 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
     if t := figures.get("throughput"):
         low, high = t["ratio_lowest_highest"]
         rows.append(f"| served / library, 64 connections, at least .85 | {t['ratio']:.3f} ({low:.3f} to {high:.3f}) |")
-        low, high = t["small_pieces_lowest_highest"]
-        middle = t["ratio_to_small_pieces"]
-        rows.append(f"| served / library in small pieces | {middle:.3f} ({low:.3f} to {high:.3f}) |")
         rows.append(
             f"| processor ms a text: library, server, wrk | {t['library_cpu_ms_a_text']:.1f}, "
             f"{t['server_cpu_ms_a_text']:.1f}, {t['wrk_cpu_ms_a_text']:.2f} |"

@@ -1,5 +1,7 @@
 """The deciding half of batching: what is taken, in which order, and that nothing is lost or taken twice."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,5 +106,24 @@ def test_pace_predicts_the_wait():
     pace.saw(tokens=1, seconds=1.0, full=False)
     assert pace.wait_s(1000) == pytest.approx(1.0)
     pace.saw(tokens=1000, seconds=1.0, full=False)  # faster than was thought
-    assert pace.wait_s(1000) == pytest.approx(1000 / 600 / 2)
+    kept = math.exp(-1)
+    assert pace.wait_s(1000) == pytest.approx(1000 * (1 + kept) / (1000 + 500 * kept) / 2)
     assert [retry_after(s) for s in (0, 1.2, 1e9)] == [1, 2, 60]
+
+
+def test_pace_is_tokens_over_seconds_and_not_the_mean_of_rates():
+    pace = Pace(scorers=1)
+    for _ in range(200):  # cheap and dear texts by turns: 200 tokens in 55 ms
+        pace.saw(tokens=100, seconds=0.005, full=True)
+        pace.saw(tokens=100, seconds=0.05, full=True)
+    assert pace.wait_s(1000) == pytest.approx(1000 * 0.055 / 200, rel=0.05)
+
+
+def test_a_machine_that_slows_down_is_noticed_within_a_second_or_two():
+    pace = Pace(scorers=1)
+    for _ in range(100):
+        pace.saw(tokens=200, seconds=0.04, full=True)
+    assert pace.wait_s(5000) == pytest.approx(1.0)
+    for _ in range(10):  # a quarter of the pace, for 1.6 s
+        pace.saw(tokens=200, seconds=0.16, full=True)
+    assert pace.wait_s(5000) > 2.5

@@ -1,5 +1,6 @@
 """The server around the real engine: several policies, one copy of the guards; explanations; the command."""
 
+import os
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ from test_replay import Words
 
 from wardgate.engine import Engine
 from wardgate.serve import Settings, create_app
-from wardgate.serve.loading import batch_size, engines
+from wardgate.serve.loading import batch_size, engines, scorer_threads, share_cores
 
 POLICY = """
 policy: {name}
@@ -82,6 +83,22 @@ def test_batches_are_small_where_guards_gain_nothing_from_large_ones(tmp_path):
     small, large = batch_size([], ["default"]), batch_size([], [str(path)])
     assert small == batch_size(["mini", "rules"], [str(path)]) < large
     assert large == (Settings().batch_tokens, Settings().batch_items) == batch_size(["mini", "a.yaml"], ["default"])
+
+
+def test_built_in_guards_score_on_all_cores_at_once_and_others_as_they_like(tmp_path, monkeypatch):
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY.format(name="p", guard="a-checkpoint"))
+    for cores, threads in (("1", 1), ("2", 2), ("16", 4)):
+        monkeypatch.setenv("OMP_NUM_THREADS", cores)
+        assert scorer_threads([], ["default"]) == scorer_threads(["mini", "rules"], [str(path)]) == threads
+        assert scorer_threads([], [str(path)]) == scorer_threads(["mini", "a.yaml"], ["default"]) == 1
+
+
+@pytest.mark.parametrize(("cores", "scorers", "each"), [("2", 2, "1"), ("16", 4, "4"), ("2", 8, "1"), ("2", 1, "2")])
+def test_scorers_share_the_cores(monkeypatch, cores, scorers, each):
+    monkeypatch.setenv("OMP_NUM_THREADS", cores)
+    share_cores(scorers)
+    assert os.environ["OMP_NUM_THREADS"] == each
 
 
 def test_a_policy_without_any_guard_is_refused(tmp_path):

@@ -61,15 +61,17 @@ def serve(  # noqa: PLR0913, PLR0917 - one option for each thing an operator may
     max_body_bytes: Annotated[int, typer.Option(min=1, help="Largest request body.")] = 1 << 20,
     max_inputs: Annotated[int, typer.Option(min=1, help="Most texts in one call.")] = 512,
     batch_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Token budget of a batch; 512 for built-in guards, 4096 for others.")
+        int | None, typer.Option(min=1, help="Token budget of a batch; 192 for built-in guards, 4096 for others.")
     ] = None,
     batch_items: Annotated[
         int | None, typer.Option(min=1, help="Most texts in a batch; 32 for built-in guards, 64 for others.")
     ] = None,
     queue_items: Annotated[int, typer.Option(min=1, help="Most texts that wait; beyond it callers get 429.")] = 2048,
-    queue_delay_s: Annotated[float, typer.Option(help="Longest expected wait that is accepted.")] = 4.0,
+    queue_delay_s: Annotated[float, typer.Option(help="Longest expected wait that is accepted.")] = 3.0,
     timeout_s: Annotated[float, typer.Option(help="Longest time for a request.")] = 10.0,
-    scorers: Annotated[int, typer.Option(min=1, help="Threads that score.")] = 1,
+    scorers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that score; for built-in guards a core each, at most 4.")
+    ] = None,
     workers: Annotated[
         int, typer.Option(min=1, help="HTTP processes, which share one scoring process; with --ray: replicas.")
     ] = 1,
@@ -107,7 +109,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one option for each thing an operator may
     if context.invoked_subcommand is not None:
         return
     from wardgate.serve import Settings
-    from wardgate.serve.loading import batch_size
+    from wardgate.serve.loading import batch_size, scorer_threads, share_cores
 
     chosen = Chosen(
         tuple(guard or ()),
@@ -126,7 +128,8 @@ def serve(  # noqa: PLR0913, PLR0917 - one option for each thing an operator may
             queue_items=queue_items,
             queue_delay_s=queue_delay_s,
             timeout_s=timeout_s,
-            scorers=scorers,
+            # A replica on Ray has the cores that Ray gives it, usually one.
+            scorers=scorers or (1 if ray else scorer_threads(chosen.guards, chosen.policies)),
             drain_s=drain_s,
             allow_unauthenticated=allow_unauthenticated,
             metrics_open=metrics_open,
@@ -138,6 +141,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one option for each thing an operator may
     listen = Listen(host, port, tls_cert, tls_key, behind_proxy, log_level, otlp, keys)
     stored = None if store is None else Stored(store, store_key, keep_decisions_days, gold, certificate, oidc)
     _check(listen, settings, stored)
+    share_cores(1 if ray else settings.scorers)
     if ray:
         code = _run_ray(chosen, settings, listen, Cluster(workers, ray_address), stored)
     elif workers == 1:
@@ -242,7 +246,7 @@ def _keyring(path: Path | None, stored: Stored | None) -> Keyring | None:
 
 def _run_one(chosen: Chosen, settings: Settings, listen: Listen, stored: Stored | None) -> int:
     from wardgate.serve import create_app, logs, server, traces
-    from wardgate.serve.loading import engines, shadows
+    from wardgate.serve.loading import engines, settle, shadows
     from wardgate.serve.shadow import to_file
 
     try:
@@ -271,6 +275,7 @@ def _run_one(chosen: Chosen, settings: Settings, listen: Listen, stored: Stored 
         certificate_key=listen.certificate_key,
         behind_proxy=listen.behind_proxy,
     )
+    settle()
     listening = running.config.bind_socket()
     listen.told(listening.getsockname()[1])
     running.run(sockets=[listening])
@@ -350,11 +355,13 @@ def _run_ray(chosen: Chosen, settings: Settings, listen: Listen, cluster: Cluste
 def _replica(chosen: Chosen, settings: Settings, listen: Listen, stored: Stored | None) -> FastAPI:
     """One replica's application, made where it runs."""
     from wardgate.serve import create_app, logs
-    from wardgate.serve.loading import engines
+    from wardgate.serve.loading import engines, settle
 
     logs.configure(listen.log_level)
     live = engines(chosen.guards, chosen.policies)
     keeping = None if stored is None else stored.open()
     served = live if keeping is None else _following(live, keeping)
     first, *_ = served.values()
-    return create_app(first, settings, others=served, keys=_keyring(listen.keys, stored), keeping=keeping)
+    app = create_app(first, settings, others=served, keys=_keyring(listen.keys, stored), keeping=keeping)
+    settle()
+    return app

@@ -144,7 +144,7 @@ def _tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def _cores() -> int:
+def usable_cores() -> int:
     """The cores this process may use: in a container fewer than the machine has, and on Ray a worker's own share.
 
     Ray tells a worker its share by `OMP_NUM_THREADS`; without it, two workers on two cores would run four threads.
@@ -161,7 +161,7 @@ def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or _cores()
+    options.intra_op_num_threads = threads or usable_cores()
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = True
     try:

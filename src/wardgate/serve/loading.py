@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from typing import TYPE_CHECKING
 
 from wardgate.engine import Engine
 from wardgate.engine.bundle import built_in_names
+from wardgate.guards.encoder import usable_cores
 from wardgate.policy import load_policy
 from wardgate.serve.settings import Settings
 
@@ -15,8 +18,11 @@ if TYPE_CHECKING:
     from wardgate.engine.catalogue import Loaded
     from wardgate.guards import Guard
 
-# Tokens and texts of a batch for guards that gain nothing from larger ones: whoever comes next waits for less.
-_SMALL_BATCH = (512, 32)
+# Tokens and texts of a batch for guards that gain nothing from larger ones: whoever comes next waits for less. About
+# one run of an encoder (`EncoderSettings.batch_tokens`).
+_SMALL_BATCH = (192, 32)
+# More scoring threads would wait for one another: what is not the model's own arithmetic holds Python's lock.
+_MOST_SCORERS = 4
 
 
 def engines(
@@ -71,11 +77,49 @@ def batch_size(guards: Sequence[str], policies: Sequence[str]) -> tuple[int, int
     Raises:
         PolicyError: if a policy is wrong.
     """
-    asked = set(guards) or {name for spec in policies for name in load_policy(spec).guards}
-    if asked <= {*built_in_names(), "rules"}:
+    if _only_built_in(guards, policies):
         return _SMALL_BATCH
     usual = Settings()
     return usual.batch_tokens, usual.batch_items
+
+
+def scorer_threads(guards: Sequence[str], policies: Sequence[str]) -> int:
+    """Threads that score at the same time, as suits the guards: 1 to 4.
+
+    The built-in guards run on the processor, where two threads with a core each score more than one with both: they
+    need not wait for each other after each layer. Others have their own ways to use a machine.
+
+    Args:
+        guards: as for `engines`.
+        policies: likewise.
+
+    Raises:
+        PolicyError: if a policy is wrong.
+    """
+    return min(_MOST_SCORERS, usable_cores()) if _only_built_in(guards, policies) else Settings().scorers
+
+
+def share_cores(scorers: int) -> None:
+    """Let each model that this process and its children load from now on use one scorer's share of the cores.
+
+    Runtimes read it from `OMP_NUM_THREADS`. One scorer leaves everything as it is.
+    """
+    if scorers > 1:
+        os.environ["OMP_NUM_THREADS"] = str(max(1, usable_cores() // scorers))
+
+
+def settle() -> None:
+    """Take what this process has loaded, which lives as long as it does, out of the garbage collector's sight.
+
+    Looking through it all stops every thread for 50 ms (90,000 objects), now and then, and whoever asks then waits.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def _only_built_in(guards: Sequence[str], policies: Sequence[str]) -> bool:
+    asked = set(guards) or {name for spec in policies for name in load_policy(spec).guards}
+    return asked <= {*built_in_names(), "rules"}
 
 
 def shadows(

@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import math
 
-# The weight of the newest batch in the running mean: about the last ten batches count.
-_NEWEST = 0.2
+# Batches count for less as scoring goes on, by a factor e in so many seconds of one scorer.
+_MEMORY_S = 1.0
 _LONGEST_RETRY_S = 60
 
 
 class Pace:
     """How many tokens are scored per second, over all scorers together.
 
-    An exponentially weighted mean over batches that left texts waiting: a batch that took all there was is as
-    small as the traffic, and its overhead says nothing of what a full one would do. Any batch that was faster
-    than the mean counts as well, so that a slow spell is forgotten.
+    Tokens over seconds of the last batches that left texts waiting: a batch that took all there was is as small as
+    the traffic, and its overhead says nothing of what a full one would do. Any batch that was faster than the others
+    counts as well, so that a slow spell is forgotten. The two are summed apart, because a mean of each batch's own
+    rate would be too high: texts that turn out cheap would count for as much as those that take long.
     """
 
     def __init__(self, *, scorers: int) -> None:
         self._scorers = scorers
-        self._rate: float | None = None
+        self._tokens = 0.0
+        self._seconds = 0.0
 
     def saw(self, *, tokens: int, seconds: float, full: bool) -> None:
         """Take a finished batch into account; `full` if it left texts waiting."""
-        rate = tokens / max(seconds, 1e-6)
-        if self._rate is None:
-            self._rate = rate if full else None
-        elif full or rate > self._rate:
-            self._rate = _NEWEST * rate + (1 - _NEWEST) * self._rate
+        seconds = max(seconds, 1e-6)
+        faster = self._seconds > 0 and tokens * self._seconds > self._tokens * seconds
+        if full or faster:
+            kept = math.exp(-seconds / _MEMORY_S)
+            self._tokens = kept * self._tokens + tokens
+            self._seconds = kept * self._seconds + seconds
 
     def wait_s(self, tokens: int) -> float:
         """Seconds until `tokens` are scored; 0 before anything was measured."""
-        return 0.0 if self._rate is None else tokens / (self._rate * self._scorers)
+        return tokens * self._seconds / (self._tokens * self._scorers) if self._tokens else 0.0
 
 
 def retry_after(wait_s: float) -> int:

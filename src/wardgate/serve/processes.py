@@ -139,14 +139,18 @@ def _end(processes: list[multiprocessing.process.BaseProcess], patience_s: float
 
 def _score(plan: Plan, address: str, key: bytes) -> None:
     from wardgate.serve import logs, remote_engine
+    from wardgate.serve.loading import settle
 
     logs.configure(plan.log_level)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process tells when to end
-    remote_engine.listen(plan.load(), address, key)
+    engines = plan.load()
+    settle()
+    remote_engine.listen(engines, address, key)
 
 
 def _serve(plan: Plan, address: str, key: bytes, listening: socket.socket) -> None:
     from wardgate.serve import create_app, logs, remote_engine
+    from wardgate.serve.loading import settle
     from wardgate.serve.server import server
 
     logs.configure(plan.log_level)
@@ -164,4 +168,5 @@ def _serve(plan: Plan, address: str, key: bytes, listening: socket.socket) -> No
         certificate_key=plan.certificate_key,
         behind_proxy=plan.behind_proxy,
     )
+    settle()
     running.run(sockets=[listening])

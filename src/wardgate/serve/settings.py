@@ -22,7 +22,7 @@ class Settings:
         queue_items: the most texts that may wait.
         queue_delay_s: the longest expected wait that is still accepted; above it callers get 429.
         timeout_s: how long a request may take from admission to answer.
-        scorers: threads that score; ONNX Runtime has threads of its own inside.
+        scorers: threads that score, each a batch of its own; ONNX Runtime has threads of its own inside each.
         drain_s: how long SIGTERM waits for what was accepted.
         allow_unauthenticated: serve beyond loopback without any key. Off unless said in as many words.
         metrics_open: whether `/metrics` needs no key although keys are configured.
@@ -48,7 +48,7 @@ class Settings:
     batch_items: int = 64
     linger_ms: float = 0.0
     queue_items: int = 2048
-    queue_delay_s: float = 4.0
+    queue_delay_s: float = 3.0
     timeout_s: float = 10.0
     scorers: int = 1
     drain_s: float = 20.0
