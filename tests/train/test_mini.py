@@ -277,14 +277,14 @@ def test_an_unsafe_text_that_is_cut_still_shows_its_start_and_a_safe_one_any_str
 
 def test_texts_that_were_written_out_are_of_both_sides_and_differ():
     rows = requests()
-    assert len({e.text for e in rows}) == len(rows) > 3000
-    assert {e.language for e in rows} == {"en", "de", "fr", "es"}
+    assert len({e.text for e in rows}) == len(rows) > 10_000
+    assert len({e.language for e in rows}) == 15
     assert {e.kind for e in rows} == {"prompt", "response"}
-    for language in ("de", "fr", "es"):
+    for language in {e.language for e in rows}:
         sides = [e.unsafe for e in rows if e.language == language]
-        assert sum(sides) > 100
-        assert sides.count(False) > 300
-    never = {Hazard.CHILD_SEXUAL_EXPLOITATION, Hazard.INDISCRIMINATE_WEAPONS, Hazard.SEXUAL_CONTENT}
+        assert sum(sides) > 20
+        assert sides.count(False) > 40
+    never = {Hazard.CHILD_SEXUAL_EXPLOITATION, Hazard.INDISCRIMINATE_WEAPONS}
     assert not never & {h for e in rows for h in e.present}
 
 

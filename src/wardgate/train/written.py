@@ -109,10 +109,10 @@ def benign_requests(count: int, seed: int) -> list[Example]:
 
 
 def requests() -> list[Example]:
-    """Requests, comments and answers in English, German, French and Spanish, each written out on its own.
+    """Requests, comments and answers, each written out on its own: most in English, the rest in 14 languages.
 
-    Most are ordinary. Of German, French and Spanish there are also some that name a wrong intent or a threat in general
-    words; those name their hazards.
+    Most are ordinary. Those that are not name a wrong intent, a threat or contempt in general words, and their hazards;
+    no harm could be done with any of them.
     """
     raw = (files("wardgate.train") / "words" / "requests.jsonl").read_text("utf-8")
     out: list[Example] = []
