@@ -34,6 +34,23 @@ async def test_requests_share_batches_and_keep_their_own_answers():
     assert [len(batch) for batch in engine.batches] == [1, 20]
 
 
+async def test_two_scorers_score_at_the_same_time_and_nobody_gets_anothers_answer():
+    hold = threading.Event()
+    engine = FakeEngine(hold=hold)
+    async with Batcher({"p": engine}, Settings(scorers=2, batch_items=2)) as batcher:
+        first = asyncio.create_task(batcher.submit("p", texts("first")))
+        await until(lambda: len(engine.batches) == 1)
+        second = asyncio.create_task(batcher.submit("p", texts("insult second")))
+        await until(lambda: len(engine.batches) == 2)  # while the first is held
+        rest = [asyncio.create_task(batcher.submit("p", texts(f"fine {i}", f"insult {i}"))) for i in range(10)]
+        await until(lambda: batcher.waiting == 20)
+        hold.set()
+        assert [d.id for d in await first + await second] == ["first", "insult second"]
+        for i, answer in enumerate(await asyncio.gather(*rest)):
+            assert [d.id for d in answer] == [f"fine {i}", f"insult {i}"]
+            assert [d.action for d in answer] == [Action.ALLOW, Action.BLOCK]
+
+
 async def test_lanes_never_mix():
     one, two = FakeEngine("one"), FakeEngine("two")
     async with Batcher({"one": one, "two": two}, Settings()) as batcher:

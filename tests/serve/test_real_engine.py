@@ -101,6 +101,18 @@ def test_scorers_share_the_cores(monkeypatch, cores, scorers, each):
     assert os.environ["OMP_NUM_THREADS"] == each
 
 
+def test_the_collector_does_not_look_at_what_is_loaded():
+    code = """
+import gc
+from wardgate.serve.loading import engines, settle
+made = engines(["nano"], ["default"])
+settle()
+print(gc.get_freeze_count() > 10_000, len(gc.get_objects()) < 1_000, made["default"].check("Good morning.").action)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["True", "True", "allow"]
+
+
 def test_a_policy_without_any_guard_is_refused(tmp_path):
     path = tmp_path / "p.yaml"
     path.write_text(POLICY.format(name="p", guard="no-such-guard"))
