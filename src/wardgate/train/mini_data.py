@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SERVED = frozenset(["en", "de", "fr", "es", "it", "pt", "nl", "pl", "ar", "hi", "ja", "th", "ko", "zh"])
 """Languages with benign rows in the pool or among the written texts, or near kin to one that has. In the others
-`unsafe` would be read off the language itself, so their rows are left out and the multilingual base carries them over."""
+`unsafe` would be read off the language itself: their rows are left out, and the multilingual base carries them over."""
 
 WEAK_SAFE = 0.3
 """Weight of `unsafe = 0` for rows whose source only says "not hate"."""
