@@ -49,6 +49,17 @@ def test_many_at_once(url):
     assert [row["action"] for row in rows] == ["allow", "block"] * 100
 
 
+def test_a_cluster_that_does_not_start_is_told_and_not_a_traceback(monkeypatch):
+    from wardgate.serve import ray_app
+
+    def late(**_options):
+        raise Exception("The current node timed out during startup.")  # noqa: TRY002 - as Ray does
+
+    monkeypatch.setattr(ray_app.ray, "init", late)
+    with pytest.raises(RuntimeError, match="timed out during startup"):
+        ray_app.run(lambda: create_app(FakeEngine("default")), ray_app.Place("127.0.0.1", 0, 1, None))
+
+
 def test_the_shipped_configuration_is_what_ray_takes():
     from ray.serve.schema import ServeDeploySchema
 

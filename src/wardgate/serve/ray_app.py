@@ -111,7 +111,7 @@ def run(make: Callable[[], ASGIApp], place: Place, *, told: Callable[[int], None
     """
     # Ray ends a proxy that is not ready after five seconds, and on a busy machine none ever is.
     os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
-    ray.init(address=place.address or "local", include_dashboard=False, logging_level=logging.WARNING)
+    _join(place.address)
     try:
         port = place.port or _free_port(place.host)
         serve.start(http_options={"host": place.host, "port": port, "location": "EveryNode"})
@@ -128,6 +128,21 @@ def run(make: Callable[[], ASGIApp], place: Place, *, told: Callable[[int], None
     finally:
         ray.shutdown()
     return 0
+
+
+def _join(address: str | None) -> None:
+    """Join a cluster, or start one here.
+
+    Raises:
+        ConnectionError: if there is no such cluster.
+        RuntimeError: if one could not be started.
+    """
+    try:
+        ray.init(address=address or "local", include_dashboard=False, logging_level=logging.WARNING)
+    except (OSError, RuntimeError):
+        raise
+    except Exception as error:  # noqa: BLE001 - of a node that does not start in time Ray tells by a bare Exception
+        raise RuntimeError(str(error)) from None
 
 
 @contextlib.contextmanager
