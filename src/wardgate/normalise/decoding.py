@@ -8,11 +8,12 @@ from __future__ import annotations
 import binascii
 import bisect
 import codecs
+import math
 import re
+from collections import Counter
 from urllib.parse import unquote_to_bytes
 
 from wardgate.normalise.edits import Edit
-from wardgate.normalise.tables import COMMON_WORDS
 
 _PERCENT = re.compile(r"(?:%(?:25)*[0-9A-Fa-f]{2})+")
 _NESTED = re.compile(r"%(?:25)+(?=[0-9A-Fa-f]{2})")
@@ -77,20 +78,33 @@ def hexadecimal(text: str) -> list[Edit]:
 
 
 _SEGMENT = re.compile(r"[^\n\"“”«»:]{8,}")
-_LOWER_WORDS = re.compile(r"[a-z]+")
+# Per mille of a to z in the written texts of `train/words/requests.jsonl`: the mean of en, de, fr, es, it, pt, nl, pl.
+_OFTEN = (94, 14, 35, 40, 135, 12, 19, 22, 77, 10, 13, 41, 34, 74, 73, 26, 6, 65, 61, 59, 38, 12, 13, 2, 10, 14)
+_TURNED = {chr(97 + i): math.log(_OFTEN[(i + 13) % 26] / n) for i, n in enumerate(_OFTEN)}
+"""How much likelier each letter is where ROT13 was applied, in nats."""
+_ENOUGH = 6.0
+"""Nats. 98 % of short texts in eight languages have as much under ROT13; of 30,807 ordinary ones five are turned in vain."""
 
 
 def rot13(text: str) -> list[Edit]:
-    """Turn ROT13 back, stretch by stretch, where frequent words appear that were not there before."""
+    """Turn ROT13 back, stretch by stretch, where the letters are those of a European language only once turned."""
     edits = []
     for match in _SEGMENT.finditer(text):
-        words = _LOWER_WORDS.findall(match[0].lower())
+        letters = Counter(match[0].lower())
+        if sum(letters[c] * nats for c, nats in _TURNED.items()) < _ENOUGH:
+            continue
         turned = codecs.encode(match[0], "rot13")
-        before = sum(w in COMMON_WORDS for w in words)
-        after = sum(w in COMMON_WORDS for w in _LOWER_WORDS.findall(turned.lower()))
-        if after >= 2 and after > 2 * before and after * 8 >= len(words):
+        if _mostly_words(turned):
             edits.append(Edit(match.start(), match.end(), turned))
     return edits
+
+
+def _mostly_words(text: str) -> bool:
+    """Half letters, seven in eight of them ASCII, a fifth to three fifths vowels: no formula, no long cry."""
+    letters = [c for c in text.lower() if c.isalpha()]
+    plain = [c for c in letters if c.isascii()]
+    vowels = sum(c in "aeiouy" for c in plain)
+    return 2 * len(letters) > len(text) and 8 * len(plain) > 7 * len(letters) and 0.2 <= vowels / len(plain) <= 0.6
 
 
 def _text(raw: bytes) -> str | None:

@@ -42,12 +42,3 @@ SQUARED = {
     if base + i not in _BLOOD_TYPES_AND_PARKING
 }
 """Negative circled and squared letters, which NFKC leaves alone."""
-
-_COMMON = (
-    "the and you that for with are this how what your can have not from will make about they was his her who why when "
-    "where please tell write give explain want need would could should people there their them then than una los las "
-    "que para por como con del est les des une dans pour avec vous qui comment pas sur der die das und ist nicht wie "
-    "ich ein eine mit auf den von werde hello world text message is to of in it me do be or"
-)
-COMMON_WORDS = frozenset(_COMMON.split())
-"""Frequent words of the four first languages: a decoded text that holds some is a text."""
