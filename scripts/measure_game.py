@@ -108,15 +108,16 @@ class Found:
     safe: Flags
 
 
-def parts_of(pool: Path, rows: int, seed: int) -> Parts:
-    """The pool under the built-in guard's plan, without repeats; `rows` training rows."""
+def parts_of(pool: Path, rows: int, seed: int, written: int | None = None) -> Parts:
+    """The pool under the built-in guard's plan, without repeats; `rows` training rows, and written-out requests."""
     unique = {e.id: e for e in planned(pool, seed)}.values()
     by: dict[str, list[Example]] = {"train": [], "calibrate": [], "held-back": []}
     for example in unique:
         by[split_of(example.text)].append(example)
     rng = np.random.default_rng(seed)
     train = [by["train"][i] for i in sorted(rng.permutation(len(by["train"]))[:rows])]
-    train += [e for e in requests() if split_of(e.text) == "train"]
+    more = [e for e in requests() if split_of(e.text) == "train"]
+    train += [more[i] for i in sorted(rng.permutation(len(more))[:written])]
     return Parts(train, by["calibrate"], by["held-back"])
 
 
@@ -306,6 +307,7 @@ def arguments() -> argparse.Namespace:
     reader.add_argument("--out", type=Path, required=True)
     for name, default in (("rows", 16_000), ("rewrite", 2000), ("k", 4), ("rounds", 2), ("texts", 400), ("seed", 0)):
         reader.add_argument(f"--{name}", type=int, default=default)
+    reader.add_argument("--written", type=int, help="written-out requests to train on; None takes all")
     reader.add_argument("--threshold", type=float, default=0.5)
     reader.add_argument("--beta", type=float, default=0.1, help="the generator's; see Learning.beta")
     reader.add_argument("--base", type=Path, help="the encoder's base, with --start")
@@ -339,7 +341,12 @@ def played(given: argparse.Namespace, parts: Parts, trainee: Trainee, say: Calla
         paired=given.paired,
         longest=given.longest,
     )
-    kept = {"rows": given.rows, "played": PLAYED, "generator": [given.beta, given.mirrored], "at": given.at_point}
+    kept = {
+        "rows": [given.rows, given.written],
+        "played": PLAYED,
+        "generator": [given.beta, given.mirrored],
+        "at": given.at_point,
+    }
     kept |= {"layers": given.layers, "recipe": [given.epochs, given.rate, given.views]}
     player = AtPoint(trainee, tuple(plain_safe(parts)[:1000]), FALSE_POSITIVES) if given.at_point else trainee
     ledger = Ledger(given.out / "game", rules.as_dict() | kept)
@@ -363,7 +370,7 @@ def main() -> None:
     """Play and measure."""
     given = arguments()
     started = time.monotonic()
-    parts = parts_of(given.pool, given.rows, given.seed)
+    parts = parts_of(given.pool, given.rows, given.seed, given.written)
 
     def say(text: str) -> None:
         sys.stderr.write(f"{time.monotonic() - started:6.0f} s  {text}\n")
