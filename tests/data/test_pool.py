@@ -7,6 +7,7 @@ import pytest
 
 from wardgate.data.pool import read_pool, read_pool_file
 from wardgate.hazards import HAZARDS, Hazard
+from wardgate.train.mini_data import planned
 
 
 def write(path, *rows):
@@ -57,3 +58,23 @@ def test_a_bad_row_names_file_and_line_but_not_the_text(tmp_path, bad):
 def test_an_empty_folder_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         list(read_pool(tmp_path))
+
+
+def test_the_data_plan_leaves_out_what_is_unsafe_by_its_label_only(tmp_path):
+    def source(name, *categories):
+        rows = [
+            row(text=f"{name} {chr(97 + i)}", unsafe=int(bool(some)), categories=some)
+            for i, some in enumerate(categories)
+        ]
+        write(tmp_path / f"{name}.jsonl.gz", *rows)
+
+    source("ailuminate", *[["unknown"]] * 11)
+    source("diasafety", ["specialized_advice"], ["hate"], ["hate", "specialized_advice"], [])
+    source("cyberseceval_injection", ["jailbreak_prompts"])
+    source("do_not_answer", ["specialized_advice"])
+    kept = {e.id for e in planned(tmp_path, seed=1)}
+    assert {f"ailuminate:{n}" for n in range(1, 11)} <= kept
+    assert "ailuminate:11" not in kept
+    assert {i for i in kept if i.startswith("diasafety")} == {"diasafety:2", "diasafety:3", "diasafety:4"}
+    assert "cyberseceval_injection:1" not in kept
+    assert "do_not_answer:1" in kept

