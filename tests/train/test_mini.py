@@ -29,7 +29,7 @@ from wardgate.train.mini import Settings, Split, averaged, fit  # noqa: E402
 from wardgate.train.mini_data import WEAK_SAFE, code_switch, lexicon, split_of, targets  # noqa: E402
 from wardgate.train.pack import deployed_logits, pack  # noqa: E402
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed  # noqa: E402
-from wardgate.train.written import benign_requests, of_groups, requests, templates  # noqa: E402
+from wardgate.train.written import benign_requests, of_groups, requests, templates, works  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +286,16 @@ def test_texts_that_were_written_out_are_of_both_sides_and_differ():
         assert sides.count(False) > 40
     never = {Hazard.CHILD_SEXUAL_EXPLOITATION, Hazard.INDISCRIMINATE_WEAPONS}
     assert not never & {h for e in rows for h in e.present}
+
+
+def test_asking_about_a_protected_work_is_harmless_and_so_is_a_free_one_whole():
+    rows = works()
+    assert {e.present for e in rows} == {frozenset(), frozenset({Hazard.INTELLECTUAL_PROPERTY})}
+    asked = {e.text for e in rows if e.unsafe}
+    assert any("Neuromancer" in t for t in asked)
+    assert any("Neuromancer" in e.text for e in rows if not e.unsafe)
+    assert not any("Frankenstein" in t for t in asked)
+    assert len({e.text for e in rows}) == len(rows)
 
 
 def test_from_rows_to_a_bundle_that_the_engine_loads(base, tmp_path):

@@ -21,22 +21,21 @@ if TYPE_CHECKING:
     from wardgate.train.mini import Settings, Split
 
 
+TOGETHER = 480
+"""Letters of two texts joined: about what a window of 160 tokens holds."""
+
+
 def augmented(
     index: int, split: Split, rng: random.Random, attacks: float
 ) -> tuple[str, NDArray[np.float32], NDArray[np.float32]]:
     """One training text, sometimes with typing slips, wrapped, under an attack, or beside a harmless neighbour.
 
-    A harmful text stays harmful inside a longer one, so two texts joined keep the larger of each target; a
-    hazard is known absent only when both say so.
+    A harmful text stays harmful beside a harmless one, and a harmless one harmless.
     """
     text, value, weight = split.texts[index], split.values[index], split.weights[index]
     roll = rng.random()
     if roll < 0.12:
-        other = rng.randrange(len(split.texts))
-        if split.values[other, -1] == 0 and split.weights[other, -1] == 1:
-            pair = [text, split.texts[other][:600]]
-            rng.shuffle(pair)
-            return rng.choice(("\n", " ", "\n\n")).join(pair), value, weight
+        text = _beside(text, split, rng)
     elif roll < 0.20:
         text = rng.choice((str.lower, str.upper, str.title, str.swapcase))(text)
     elif roll < 0.27:
@@ -48,6 +47,18 @@ def augmented(
     elif roll < 0.42 + attacks:
         text = attacked(text, rng, safe=value[-1] == 0)
     return text, value, weight
+
+
+def _beside(text: str, split: Split, rng: random.Random) -> str:
+    """A text before or after a harmless one, of which as much as fits into a window is kept, next to the text."""
+    drawn = [rng.randrange(len(split.texts)) for _ in range(rng.choice((1, 6)))]
+    harmless = [split.texts[i] for i in drawn if split.values[i, -1] == 0 and split.weights[i, -1] == 1]
+    room = TOGETHER - len(text)
+    if not harmless or room < 60:
+        return text
+    other = max(harmless, key=len)  # of one or of six: a long text with a short request at its end is common
+    pair = [text, other[:room]] if rng.random() < 0.5 else [other[-room:], text]
+    return rng.choice(("\n", " ", "\n\n")).join(pair)
 
 
 def attacked(text: str, rng: random.Random, *, safe: bool) -> str:

@@ -21,7 +21,7 @@ from wardgate.train.augment import batches
 from wardgate.train.encoder_model import EncoderGuardModel, masked_multilabel_loss
 from wardgate.train.mini_data import planned, split_of, targets, to_translate, translated
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed
-from wardgate.train.written import benign_requests, in_languages, of_groups, own_source, requests, templates
+from wardgate.train.written import benign_requests, in_languages, of_groups, own_source, requests, templates, works
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,8 +69,8 @@ class Settings:
     warmup: float = 0.06
     translated: int = 3000
     written: int = 3
-    benign: int = 16_000
-    requests: int = 4
+    benign: int = 8_000
+    requests: int = 7
     attacks: float = 0.12
     rows: int | None = None
 
@@ -108,7 +108,7 @@ def build_parts(pool: Path, settings: Settings) -> dict[str, list[Example]]:
         chosen = to_translate(rows, settings.seed, settings.translated) + benign[: settings.translated // 2]
         for e in translated(chosen, settings.seed):  # a translation stays with the text it came from
             parts[parents[e.id.rsplit(":", 1)[0]]].append(e)
-    parts["train"] += benign + of_groups() + templates() * settings.written
+    parts["train"] += benign + of_groups() + (templates() + works()) * settings.written
     parts["train"] += in_languages(settings.seed) * 2 + own_source(settings.benign // 8, settings.seed)
     for e in requests():  # they have no source that could tell the model apart from users: all parts have some
         part = split_of(e.text)

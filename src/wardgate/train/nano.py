@@ -48,10 +48,10 @@ class NanoSettings:
     seed: int = 20261121
     width: int = 16
     hidden: int = 48
-    epochs: int = 6
+    epochs: int = 4
     batch: int = 256
     rate: float = 4e-3
-    dropped: float = 0.35
+    dropped: float = 0.5
     teacher: float = 0.5
 
 

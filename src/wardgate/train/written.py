@@ -58,6 +58,18 @@ def of_groups() -> list[Example]:
     return out
 
 
+def works() -> list[Example]:
+    """Requests for the whole text of protected works, beside the same of free works and questions about either."""
+    part = _words("works")
+    hazard = {Hazard.INTELLECTUAL_PROPERTY}
+    out = [_example(f.format(w), "en", "prompt", hazard) for w in part["protected"] for f in part["whole"]]
+    out += [_example(f.format(w), "en", "prompt", set()) for w in part["free"] for f in part["whole"]]
+    out += [
+        _example(f.format(w), "en", "prompt", set()) for w in part["protected"] + part["free"] for f in part["about"]
+    ]
+    return out
+
+
 def in_languages(seed: int) -> list[Example]:
     """Ordinary requests beside mild harmful intents, in languages of which the pool has one side only.
 
