@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from wardgate.engine import Engine
 from wardgate.engine.bundle import built_in_names
-from wardgate.guards.encoder import usable_cores
+from wardgate.guards.encoder import EncoderSettings, usable_cores
 from wardgate.policy import load_policy
 from wardgate.serve.settings import Settings
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from wardgate.engine.catalogue import Loaded
     from wardgate.guards import Guard
 
-# Tokens and texts of a batch for guards that gain nothing from larger ones: whoever comes next waits for less. About
-# one run of an encoder (`EncoderSettings.batch_tokens`).
-_SMALL_BATCH = (192, 32)
+# Tokens and texts of a batch for guards that gain nothing from larger ones than one run of an encoder: whoever comes
+# next waits for less.
+_SMALL_BATCH = (EncoderSettings().batch_tokens, 32)
 # More scoring threads would wait for one another: what is not the model's own arithmetic holds Python's lock.
 _MOST_SCORERS = 4
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from wardgate.calibrate.calibrator import logit
+from wardgate.calibrate.methods import sigmoid
 from wardgate.engine.evidence import merge_views
 from wardgate.guards import View
 from wardgate.guards.from_card import find_card, open_guard
@@ -181,8 +183,7 @@ class OpenGuard:
 
     def unsafe(self, texts: Sequence[str]) -> Array:
         """The sigmoid of the `unsafe` logit, the higher of both views."""
-        z = highest_of_views(self.guard, texts)[:, -1].astype(np.float64)
-        return np.asarray(0.5 * (1 + np.tanh(z / 2)))
+        return sigmoid(highest_of_views(self.guard, texts)[:, -1].astype(np.float64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +210,7 @@ class AtPoint:
     def open(self, folder: Path) -> Classifier:
         """Open it, and find its threshold."""
         opened = self.trainee.open(folder)
-        return Shifted(opened, float(np.quantile(_logit(opened.unsafe(self.safe)), 1 - self.share)))
+        return Shifted(opened, float(np.quantile(logit(opened.unsafe(self.safe)), 1 - self.share)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,12 +222,7 @@ class Shifted:
 
     def unsafe(self, texts: Sequence[str]) -> Array:
         """P(unsafe) after the shift."""
-        return np.asarray(0.5 * (1 + np.tanh((_logit(self.classifier.unsafe(texts)) - self.by) / 2)))
-
-
-def _logit(p: Array) -> Array:
-    inside = np.clip(p, 1e-9, 1 - 1e-9)
-    return np.asarray(np.log(inside / (1 - inside)))
+        return sigmoid(logit(self.classifier.unsafe(texts)) - self.by)
 
 
 @dataclass(frozen=True, slots=True)
