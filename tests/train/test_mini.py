@@ -311,6 +311,19 @@ def test_from_rows_to_a_bundle_that_the_engine_loads(base, tmp_path):
     assert json.loads((tmp_path / "bundle.json").read_text())["labels"] == "wardgate"
 
 
+@pytest.mark.parametrize("line", ["stop hurt you", "stop hurt you " * 40])
+def test_the_last_line_of_a_long_text_is_also_read_alone(base, tmp_path, model, line):
+    export_onnx(model, tmp_path / "m.onnx", quantised=False)
+    compact(tmp_path)
+    small = EncoderSettings(window=20, overlap=4)
+    guard = EncoderGuard("t", tmp_path / "m.onnx", tmp_path / "tokenizer.json", settings=small)
+    passage = "milk please " * 40
+    # To this tokenizer the line break and the snowman are the same unknown piece.
+    joined, whole, alone = guard.score([View(t) for t in (f"{passage}\n{line}", f"{passage}☃{line}", line)]).logits
+    np.testing.assert_allclose(joined, np.maximum(whole, alone) if len(line) < 20 else whole, atol=1e-5)
+    assert len(line) > 20 or (alone > whole).any()
+
+
 def test_batching_does_not_change_scores(base, tmp_path, model):
     export_onnx(model, tmp_path / "m.onnx", quantised=False)
     compact(tmp_path)

@@ -1,7 +1,8 @@
 """The built-in encoder guards: ONNX Runtime and a tokenizer, nothing else.
 
 Long texts are scored in overlapping windows and combined by maximum per label: a harmful part is not diluted by
-what stands around it.
+what stands around it. The last line of a long text is one more window: a request often follows a passage, and in the
+other windows it is read as that passage's end.
 """
 
 from __future__ import annotations
@@ -84,28 +85,33 @@ class EncoderGuard:
         """Score a batch; rows keep the order given."""
         texts = [v.joined for v in batch]
         fits = [len(t) <= self.settings.max_characters for t in texts]
-        ids = [
-            e.ids
-            for e in self._tokenizer.encode_batch_fast([_clean(t) for t, ok in zip(texts, fits, strict=True) if ok])
-        ]
         rows = [i for i, ok in enumerate(fits) if ok]
         logits = np.full((len(batch), len(self.labels.labels)), np.nan, dtype=np.float32)
         ms = np.zeros(len(batch), dtype=np.float32)
         if rows:
-            logits[rows], ms[rows] = self._windowed(ids)
+            logits[rows], ms[rows] = self._windowed(self._cut([_clean(texts[i]) for i in rows]))
         return Scores.of_fitting(
             self.name, self.labels.labels, self.link, logits, ms, fits=fits, limit=self.settings.max_characters
         )
 
-    def _windowed(self, ids: Sequence[list[int]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        pieces: list[list[int]] = []
-        owner: list[int] = []
-        for row, tokens in enumerate(ids):
-            for window in windows(tokens, self.settings.window - 2, self.settings.overlap):
-                pieces.append(window)
-                owner.append(row)
-        out = np.full((len(ids), len(self.labels.labels)), -np.inf, dtype=np.float32)
-        ms = np.zeros(len(ids), dtype=np.float32)
+    def _cut(self, texts: Sequence[str]) -> list[list[list[int]]]:
+        """The windows of each text, and its last line where it has several and the line fits into one."""
+        size = self.settings.window - 2
+        cuts = [windows(ids, size, self.settings.overlap) for ids in self._ids(texts)]
+        long = [row for row, cut in enumerate(cuts) if len(cut) > 1]
+        for row, line in zip(long, self._ids([texts[row].rstrip().rpartition("\n")[2] for row in long]), strict=True):
+            if len(line) <= size:
+                cuts[row].append(line)
+        return cuts
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return [e.ids for e in self._tokenizer.encode_batch_fast(texts)]
+
+    def _windowed(self, cuts: Sequence[list[list[int]]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        pieces = [window for cut in cuts for window in cut]
+        owner = [row for row, cut in enumerate(cuts) for _ in cut]
+        out = np.full((len(cuts), len(self.labels.labels)), -np.inf, dtype=np.float32)
+        ms = np.zeros(len(cuts), dtype=np.float32)
         for group in plan_batches([len(p) + 2 for p in pieces], self.settings.batch_tokens):
             started = time.perf_counter()
             logits = self._run([pieces[i] for i in group])
