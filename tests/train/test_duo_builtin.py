@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -16,6 +17,7 @@ from small_encoder import small_base  # noqa: E402
 from wardgate.cli import app  # noqa: E402
 from wardgate.engine import Engine  # noqa: E402
 from wardgate.train.duo.builtin import Mini, seen  # noqa: E402
+from wardgate.train.duo.players import AtPoint  # noqa: E402
 from wardgate.train.encoder_model import EncoderGuardModel  # noqa: E402
 from wardgate.train.mini import Settings, Split, fit, open_run  # noqa: E402
 from wardgate.train.shallow import thinned  # noqa: E402
@@ -111,7 +113,54 @@ def test_the_command_plays_on_from_a_run_and_packs_a_bundle(run, tmp_path):
     assert "round 1: 40 rewrites" in done.output
     engine = Engine.load([tmp_path / "game" / "guard"])
     assert 0 <= engine.check("nasty bread").unsafe <= 1
-    no_base = [str(w) for w in words if w not in {"--base", base}]
-    done = CliRunner().invoke(app, no_base)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (["--start", "START"], "--start goes with --base"),
+        (["--views"], "--views goes with --start"),
+        (["--mirrored", "2"], "mirrored lies between 0 and 1"),
+        (["--at-point", "0"], "the share flagged at the point"),
+        (["--mirrored", "0.5", "--generator", "CHAT"], "--mirrored is for the generator"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told_before_anything_starts(run, tmp_path, changed, said):
+    data = tiny.save_parts(tmp_path / "data", tiny.parts(60))
+    words = [
+        "train",
+        "duo",
+        "--data",
+        data,
+        "--out",
+        tmp_path / "game",
+        *(run[1] if w == "START" else w for w in changed),
+    ]
+    done = CliRunner().invoke(app, [str(w) for w in words])
     assert done.exit_code == 2
-    assert "--start goes with --base" in done.output
+    assert said in done.output
+    assert not (tmp_path / "game").exists()
+
+
+def test_the_command_takes_what_the_measured_game_takes(run, tmp_path):
+    base, start = run
+    parts = tiny.parts(60)
+    data = tiny.save_parts(tmp_path / "data", parts)
+    words = ["train", "duo", "--data", data, "--out", tmp_path / "game", "--base", base, "--start", start]
+    words += ["--rounds", 1, "--k", 2, "--rewrite", 20, "--paired", "--quiet"]
+    words += ["--mirrored", 0.5, "--longest", 200, "--views", "--at-point", 0.1]
+    done = CliRunner().invoke(app, [str(w) for w in words])
+    assert done.exit_code == 0, done.output
+    lines = (tmp_path / "game" / "scored-1.jsonl").read_text("utf-8").splitlines()
+    scored = {row["proposal"]: row["p"] for row in map(json.loads, lines)}
+    proposals = [
+        json.loads(line)
+        for path in sorted((tmp_path / "game" / "proposals-1").glob("*.jsonl"))
+        for line in path.read_text("utf-8").splitlines()
+    ]
+    safe = tuple(e.text for e in parts["calibrate"] if e.unsafe is False)
+    asked = AtPoint(Mini(base, start, SETTINGS), safe, 0.1).open(tmp_path / "game" / "classifier-0")
+    expected = asked.unsafe([p["text"] for p in proposals])
+    np.testing.assert_allclose([scored[p["id"]] for p in proposals], expected, atol=1e-5)
+    kept = json.loads((tmp_path / "game" / "settings.json").read_text("utf-8"))
+    assert (kept["options"]["mirrored"], kept["longest"], kept["options"]["views"]) == (0.5, 200, True)

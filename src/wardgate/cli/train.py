@@ -220,6 +220,12 @@ def duo(  # noqa: PLR0913, PLR0917 - one option each
     prefer: Annotated[list[str] | None, typer.Option("--dpo", help="NAME=VALUE of DPO (rate, batch, lora …).")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
     paired: Annotated[bool, typer.Option("--paired", help="Beside each miss, a safe or unsafe counterpart.")] = False,
+    mirrored: Annotated[float, typer.Option(help="Share of edits made as for the other label.")] = 0.0,
+    longest: Annotated[int | None, typer.Option(help="Rewrite only seeds of at most so many letters.")] = None,
+    views: Annotated[bool, typer.Option("--views", help="Train on raw and cleaned views of misses.")] = False,
+    at_point: Annotated[
+        float | None, typer.Option(help="Instead of --threshold: flag this share of plain safe texts.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Sample and score with this many Ray workers; 0 for none.")] = 0,
     gpus: Annotated[float, typer.Option(help="GPUs of each worker.")] = 0.0,
     launcher: Annotated[str, typer.Option(help="Starts training, such as `accelerate launch`.")] = "",
@@ -237,6 +243,7 @@ def duo(  # noqa: PLR0913, PLR0917 - one option each
       wardgate train duo --data data/built --out runs/duo --base Qwen/Qwen2.5-0.5B --generator runs/generator
 
       wardgate train duo --data data/built --out runs/again --base multilingual-e5-small --start runs/mini --paired
+      --mirrored 0.5 --views --longest 200 --at-point 0.025 --beta 1
     """
     with told():
         from wardgate.train.duo.setup import GameOptions, play
@@ -260,6 +267,10 @@ def duo(  # noqa: PLR0913, PLR0917 - one option each
             preferences=tuple(prefer or ()),
             chance=seed,
             paired=paired,
+            mirrored=mirrored,
+            longest=longest,
+            views=views,
+            at_point=at_point,
             quiet=quiet,
             workers=workers,
             gpus=gpus,

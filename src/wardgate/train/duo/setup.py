@@ -22,7 +22,7 @@ from wardgate.train.duo.filters import Filters
 from wardgate.train.duo.game import Game, Players, Rules
 from wardgate.train.duo.ledger import Ledger
 from wardgate.train.duo.moves import OWN, seeds_of
-from wardgate.train.duo.players import EditGenerator, KeepsLabel, Ngrams, Transformer
+from wardgate.train.duo.players import AtPoint, EditGenerator, KeepsLabel, Ngrams, Transformer
 from wardgate.train.duo.policy import EditPolicy, Learning, translations
 from wardgate.train.fitting import Running
 from wardgate.train.folder import swap
@@ -71,6 +71,10 @@ class GameOptions:
     preferences: tuple[str, ...] = ()
     chance: int = 0
     paired: bool = False
+    mirrored: float = 0.0
+    longest: int | None = None
+    views: bool = False
+    at_point: float | None = None
     quiet: bool = False
     workers: int = 0
     gpus: float = 0.0
@@ -88,27 +92,46 @@ def play(parts: dict[str, list[Example]], options: GameOptions, report: Callable
         DataError: if the data, the numbers, or the server do not allow a game.
         CheckpointError: if a model cannot be loaded.
     """
-    if min(options.rounds, options.k) < 1 or not 0 < options.threshold < 1:
-        raise DataError("rounds and k are at least 1, and the threshold lies between 0 and 1")
-    check_calibration(parts["calibrate"])
     edits = options.generator == EDITS
+    check_options(options, edits=edits)
+    check_calibration(parts["calibrate"])
     filters = Filters(length=4000, refusals=False, language=False, near=None) if edits else Filters()
     rules = Rules(
         rounds=options.rounds,
         k=options.k,
         languages=options.languages or (OWN,),
-        threshold=options.threshold,
+        threshold=options.threshold if options.at_point is None else 0.5,
         filters=filters,
         rewrite=options.rewrite,
         chance=options.chance,
         paired=options.paired,
+        longest=options.longest,
     )
     players = spread(edit_players(parts, options) if edits else chat_players(parts, options), options)
+    if options.at_point is not None:
+        safe = tuple(e.text for e in parts["calibrate"] if e.unsafe is False)
+        players = Players(players.generator, players.rater, AtPoint(players.trainee, safe, options.at_point))
     ledger = Ledger(options.out, rules.as_dict() | {"options": _kept(options)})
     game = Game(parts["train"], rules, players, ledger, detect_language, report)
     publish(game.play(), options.out / "guard", parts, options)
     card: dict[str, Any] = json.loads((options.out / "card.json").read_text("utf-8"))
     return card
+
+
+def check_options(options: GameOptions, *, edits: bool) -> None:
+    """Check numbers, and options that ask for one kind of player where another plays.
+
+    Raises:
+        DataError: with the first fault.
+    """
+    if min(options.rounds, options.k) < 1 or not 0 < options.threshold < 1:
+        raise DataError("rounds and k are at least 1, and the threshold lies between 0 and 1")
+    if not 0 <= options.mirrored <= 1 or not 0 < (0.5 if options.at_point is None else options.at_point) < 1:
+        raise DataError("mirrored lies between 0 and 1, and the share flagged at the point above 0 and below 1")
+    if options.mirrored and not edits:
+        raise DataError("--mirrored is for the generator `edits`: a chat model is given the label in its prompt")
+    if options.views and options.start is None:
+        raise DataError("--views goes with --start: only the built-in encoder is trained on both views")
 
 
 def _kept(options: GameOptions) -> dict[str, Any]:
@@ -127,7 +150,7 @@ def trainee_of(parts: dict[str, list[Example]], options: GameOptions) -> Trainee
     if options.base is None:
         return Ngrams(NanoSettings(seed=options.chance), NgramSettings())
     if options.start is not None:
-        return Mini(Path(options.base), Path(options.start), going_on(options.chance))
+        return Mini(Path(options.base), Path(options.start), going_on(options.chance), views=options.views)
     made = recipe(options.recipe, **changes(options.changes))
     head = Head(LABEL_MAPS["wardgate"], Link.SIGMOID)
     return Transformer(options.base, tuple(parts["calibrate"]), head, made, _running(options))
@@ -150,7 +173,8 @@ def edit_players(parts: dict[str, list[Example]], options: GameOptions) -> Playe
     seeds, _ = seeds_of(parts["train"])
     learning = Learning() if options.beta is None else Learning(beta=options.beta)
     policy = EditPolicy.uniform(tables=translations(seeds, APERTIUM))
-    return Players(EditGenerator(policy, learning, options.chance), KeepsLabel(), trainee_of(parts, options))
+    generator = EditGenerator(policy, learning, options.chance, options.mirrored)
+    return Players(generator, KeepsLabel(), trainee_of(parts, options))
 
 
 def chat_players(parts: dict[str, list[Example]], options: GameOptions) -> Players:
