@@ -1,8 +1,8 @@
 """The built-in encoder guards: ONNX Runtime and a tokenizer, nothing else.
 
-Long texts are scored in overlapping windows and combined by maximum per label: a harmful part is not diluted by
-what stands around it. The last line of a long text is one more window: a request often follows a passage, and in the
-other windows it is read as that passage's end.
+Long texts are scored in overlapping windows whose odds are averaged, within limits (`windows.mean_odds`). The last line
+of a long text is also read alone and counts in full: a request often follows a passage, and in a window it is read as
+that passage's end.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from wardgate.guards.batching import plan_batches, windows
 from wardgate.guards.scores import Link, Scores, View
+from wardgate.guards.windows import mean_odds
 from wardgate.hazards import WARDGATE, LabelMap
 
 if TYPE_CHECKING:
@@ -94,33 +95,31 @@ class EncoderGuard:
             self.name, self.labels.labels, self.link, logits, ms, fits=fits, limit=self.settings.max_characters
         )
 
-    def _cut(self, texts: Sequence[str]) -> list[list[list[int]]]:
-        """The windows of each text, and its last line where it has several and the line fits into one."""
+    def _cut(self, texts: Sequence[str]) -> list[_Cut]:
         size = self.settings.window - 2
-        cuts = [windows(ids, size, self.settings.overlap) for ids in self._ids(texts)]
-        long = [row for row, cut in enumerate(cuts) if len(cut) > 1]
+        cuts = [_Cut(windows(ids, size, self.settings.overlap)) for ids in self._ids(texts)]
+        long = [row for row, cut in enumerate(cuts) if len(cut.windows) > 1]
         for row, line in zip(long, self._ids([texts[row].rstrip().rpartition("\n")[2] for row in long]), strict=True):
             if len(line) <= size:
-                cuts[row].append(line)
+                cuts[row] = _Cut(cuts[row].windows, line)
         return cuts
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return [e.ids for e in self._tokenizer.encode_batch_fast(texts)]
 
-    def _windowed(self, cuts: Sequence[list[list[int]]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        pieces = [window for cut in cuts for window in cut]
-        owner = [row for row, cut in enumerate(cuts) for _ in cut]
-        out = np.full((len(cuts), len(self.labels.labels)), -np.inf, dtype=np.float32)
-        ms = np.zeros(len(cuts), dtype=np.float32)
+    def _windowed(self, cuts: Sequence[_Cut]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        pieces = [piece for cut in cuts for piece in cut.pieces]
+        z = np.empty((len(pieces), len(self.labels.labels)), dtype=np.float32)
+        each = np.empty(len(pieces), dtype=np.float32)
         for group in plan_batches([len(p) + 2 for p in pieces], self.settings.batch_tokens):
             started = time.perf_counter()
-            logits = self._run([pieces[i] for i in group])
+            z[group] = self._run([pieces[i] for i in group])
             spent = (time.perf_counter() - started) * 1000
             total = sum(len(pieces[i]) + 2 for i in group)
-            for i, row_logits in zip(group, logits, strict=True):
-                np.maximum(out[owner[i]], row_logits, out=out[owner[i]])
-                ms[owner[i]] += spent * (len(pieces[i]) + 2) / total
-        return out, ms
+            each[group] = [spent * (len(pieces[i]) + 2) / total for i in group]
+        bounds = np.cumsum([0, *(len(cut.pieces) for cut in cuts)])
+        out = np.stack([_whole(z[a:b], cut) for a, b, cut in zip(bounds, bounds[1:], cuts, strict=False)])
+        return out, np.add.reduceat(each, bounds[:-1])
 
     def _run(self, pieces: Sequence[list[int]]) -> NDArray[np.float32]:
         width = max(len(p) for p in pieces) + 2
@@ -131,6 +130,23 @@ class EncoderGuard:
             ids[row, len(piece) + 1] = _EOS
         logits: NDArray[np.float32] = self._session.run(None, {"ids": ids, "mask": (ids != _PAD).astype(np.int32)})[0]
         return logits
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """The windows of a text, and its last line where it is read alone."""
+
+    windows: list[list[int]]
+    line: list[int] | None = None
+
+    @property
+    def pieces(self) -> list[list[int]]:
+        return self.windows if self.line is None else [*self.windows, self.line]
+
+
+def _whole(logits: NDArray[np.float32], cut: _Cut) -> NDArray[np.float32]:
+    row = mean_odds(logits[: len(cut.windows)])
+    return row if cut.line is None else np.maximum(row, logits[-1])
 
 
 def _clean(text: str) -> str:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 MAX_WINDOWS = 256
 """More windows than this for one text is an attack or a mistake: it fails rather than being half read."""
 
+MOST_PLACES = 8
+"""What surrounds a harmful window lowers its odds by this factor at most. See `mean_odds`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -146,3 +149,21 @@ def unsafe_share(rows: NDArray[np.float32], labels: LabelMap) -> NDArray[np.floa
     unsafe = np.array([meaning.unsafe is True for meaning in labels.meanings.values()])
     shifted = np.exp(rows.astype(np.float64) - rows.max(axis=1, keepdims=True))
     return shifted[:, unsafe].sum(axis=1) / shifted.sum(axis=1)  # type: ignore[no-any-return]
+
+
+def mean_odds(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One row of sigmoid logits for a text from the rows of its windows: per label, the mean of their odds.
+
+    A long text has many windows in which a guard may err, and the highest of k logits is high by chance alone. If one
+    window is harmful and any of them may be it, each is it with a k-th of the odds that it would have by itself, and
+    these add up: the text's odds are the mean. But whoever surrounds a harmful part with harmless ones must not gain
+    without limit, so the odds are at least those of the highest window over `MOST_PLACES`.
+
+    Args:
+        rows: float32 logits of shape (windows, labels), one window or more.
+
+    Returns:
+        float32 of shape (labels,).
+    """
+    mean = np.logaddexp.reduce(rows, axis=0) - np.log(len(rows))
+    return np.maximum(mean, rows.max(axis=0) - np.log(min(len(rows), MOST_PLACES))).astype(np.float32)  # type: ignore[no-any-return]
