@@ -21,6 +21,7 @@ from wardgate.guards.ngrams import NgramSettings  # noqa: E402
 from wardgate.hazards import Hazard  # noqa: E402
 from wardgate.train.duo.filters import Filters, copies, is_refusal, rating_of, why_dropped  # noqa: E402
 from wardgate.train.duo.game import Game, Players, Rules, added  # noqa: E402
+from wardgate.train.duo.game import drawn as game_drawn  # noqa: E402
 from wardgate.train.duo.ledger import LINEAGE, Ledger  # noqa: E402
 from wardgate.train.duo.moves import Proposal, Scored, Seed, read_moves, seeds_of, write_moves  # noqa: E402
 from wardgate.train.duo.pairing import Level, level_of, pairs_of  # noqa: E402
@@ -429,6 +430,22 @@ def test_long_seeds_are_left_out_and_counted(tmp_path):
     assert short.left_out["too long"] == 40 - len(short.seeds) > 0
     with pytest.raises(DataError, match="no game without"):
         Game(rows, Rules(longest=1), players, Ledger(tmp_path, {}), lambda _: None)
+
+
+def test_drawn_rewrites_are_what_the_generator_offers_missed_or_not(tmp_path):
+    made = [scored(i, 0.1 if i % 3 else 0.9, 5, dropped="" if i % 7 else "a copy") for i in range(700)]
+    some = game_drawn(made, 200, 1)
+    assert len(some) == len({s.proposal for s in some}) == 200
+    assert not any(s.dropped for s in some)
+    offered = [s.missed for s in made if not s.dropped]
+    assert np.mean([s.missed for s in some]) == pytest.approx(np.mean(offered), abs=0.1)
+    assert game_drawn(made, 200, 1) == some != game_drawn(made, 200, 2)
+    assert len(game_drawn(made, 10_000, 1)) == len(offered)
+
+    players = Players(EditGenerator(EditPolicy.uniform(EDITS), Learning()), KeepsLabel(), FAST)
+    game = Game(tiny.examples(40), Rules(rounds=2, k=2, drawn=30), players, Ledger(tmp_path, {}), lambda _: None)
+    game.play()
+    assert [len(game.misses(t)) for t in (1, 2)] == [30, 60]
 
 
 def test_no_game_without_both_sides(tmp_path):

@@ -222,6 +222,9 @@ def duo(  # noqa: PLR0913, PLR0917 - one option each
     paired: Annotated[bool, typer.Option("--paired", help="Beside each miss, a safe or unsafe counterpart.")] = False,
     mirrored: Annotated[float, typer.Option(help="Share of edits made as for the other label.")] = 0.0,
     longest: Annotated[int | None, typer.Option(help="Rewrite only seeds of at most so many letters.")] = None,
+    drawn: Annotated[
+        int | None, typer.Option(help="Train on so many of a round's rewrites, drawn, not on the missed.")
+    ] = None,
     views: Annotated[bool, typer.Option("--views", help="Train on raw and cleaned views of misses.")] = False,
     at_point: Annotated[
         float | None, typer.Option(help="Instead of --threshold: flag this share of plain safe texts.")
@@ -269,6 +272,7 @@ def duo(  # noqa: PLR0913, PLR0917 - one option each
             paired=paired,
             mirrored=mirrored,
             longest=longest,
+            drawn=drawn,
             views=views,
             at_point=at_point,
             quiet=quiet,

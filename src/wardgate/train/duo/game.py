@@ -54,6 +54,9 @@ class Rules:
             unsafe (`docs/training.md` has the figures). DuoGuard's algorithm has no such step.
         longest: most letters of a seed that is rewritten; None takes any. What surrounds a text can push it out of the
             window that a model is trained on, and its label would then be wrong.
+        drawn: train on so many of each round's kept rewrites, drawn by chance, missed or not; None takes the missed.
+            Then the classifier answers the generator's distribution, as the theorem has it; what is missed is to a
+            large part seeds that are missed in plain too, however they are rewritten.
     """
 
     rounds: int = 2
@@ -68,6 +71,7 @@ class Rules:
     chance: int = 0
     paired: bool = False
     longest: int | None = None
+    drawn: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -102,6 +106,12 @@ def added(scored: Sequence[Scored], proposals: dict[str, Proposal], *, paired: b
         if others:
             new.append(others.pop(0))
     return new
+
+
+def drawn(scored: Sequence[Scored], most: int, chance: int) -> list[Scored]:
+    """At most so many of a round's kept rewrites, by chance."""
+    kept = [s for s in scored if not s.dropped]
+    return [kept[i] for i in sorted(np.random.default_rng(chance).permutation(len(kept))[:most])]
 
 
 class Game:
@@ -192,13 +202,17 @@ class Game:
         return read_moves(path, Scored)
 
     def misses(self, t: int) -> list[Example]:
-        """Everything that was kept and missed up to a round: rewrites as examples with their seeds' labels."""
+        """What is trained on up to a round: rewrites that were kept and missed, or drawn, with their seeds' labels."""
         if t == 0:
             return []
 
         def make(path: Path) -> None:
             proposals = {p.id: p for p in self.proposals(t)}
-            new = added(self.scored(t), proposals, paired=self.rules.paired)
+            rules, scored = self.rules, self.scored(t)
+            if rules.drawn is None:
+                new = added(scored, proposals, paired=rules.paired)
+            else:
+                new = drawn(scored, rules.drawn, rules.chance + t)
             found = [rewritten(self._by_id[s.seed], proposals[s.proposal]) for s in new]
             write_rows(path, [*self.misses(t - 1), *found])
 
