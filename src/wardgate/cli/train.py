@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from wardgate.cli.check import fail
-from wardgate.cli.train_options import SET, bar, label_map_of, parts_of, tell, told
+from wardgate.cli.train_options import SET, bar, label_map_of, parts_of, tell, tell_game, told
 
 app = typer.Typer(help="Train guards.", no_args_is_help=True)
 
@@ -222,13 +222,9 @@ def duo(  # noqa: PLR0913, PLR0917 - one option each
     paired: Annotated[bool, typer.Option("--paired", help="Beside each miss, a safe or unsafe counterpart.")] = False,
     mirrored: Annotated[float, typer.Option(help="Share of edits made as for the other label.")] = 0.0,
     longest: Annotated[int | None, typer.Option(help="Rewrite only seeds of at most so many letters.")] = None,
-    drawn: Annotated[
-        int | None, typer.Option(help="Train on so many of a round's rewrites, drawn, not on the missed.")
-    ] = None,
+    drawn: Annotated[int | None, typer.Option(min=1, help="Train on so many rewrites a round, missed or not.")] = None,
     views: Annotated[bool, typer.Option("--views", help="Train on raw and cleaned views of misses.")] = False,
-    at_point: Annotated[
-        float | None, typer.Option(help="Instead of --threshold: flag this share of plain safe texts.")
-    ] = None,
+    at_point: Annotated[float | None, typer.Option(help="Not --threshold: flag this share of safe texts.")] = None,
     workers: Annotated[int, typer.Option(help="Sample and score with this many Ray workers; 0 for none.")] = 0,
     gpus: Annotated[float, typer.Option(help="GPUs of each worker.")] = 0.0,
     launcher: Annotated[str, typer.Option(help="Starts training, such as `accelerate launch`.")] = "",
@@ -282,11 +278,7 @@ def duo(  # noqa: PLR0913, PLR0917 - one option each
             deepspeed=deepspeed,
         )
         card = play(parts_of(data), options, lambda line: None if quiet else typer.echo(line, err=True))
-    for number, row in enumerate(card["rounds"], 1):
-        typer.echo(
-            f"round {number}: {row['generated']} rewrites, {row['missed']} kept and missed, {row['pairs']} pairs"
-        )
-    typer.echo(f"the last classifier is {out / 'guard'}; {out / 'card.json'} counts what was generated")
+    tell_game(card, out)
 
 
 @app.command("prefer")

@@ -93,3 +93,14 @@ def tell(figures: dict[str, Any], out: Path) -> None:
         typer.echo(f"wardgate: warning: {warning}", err=True)
     typer.echo(f"measured on {figures['measured_on']}: {figures['measured']}")
     typer.echo(f"guard written to {out / 'guard'}: wardgate check --guard {out / 'guard'} TEXT")
+
+
+def tell_game(card: dict[str, Any], out: Path) -> None:
+    """Print what each round of a game gave, and where its last classifier is."""
+    import typer
+
+    for number, row in enumerate(card["rounds"], 1):
+        typer.echo(
+            f"round {number}: {row['generated']} rewrites, {row['missed']} kept and missed, {row['pairs']} pairs"
+        )
+    typer.echo(f"the last classifier is {out / 'guard'}; {out / 'card.json'} counts what was generated")

@@ -166,4 +166,4 @@ def mean_odds(rows: NDArray[np.float32]) -> NDArray[np.float32]:
         float32 of shape (labels,).
     """
     mean = np.logaddexp.reduce(rows, axis=0) - np.log(len(rows))
-    return np.maximum(mean, rows.max(axis=0) - np.log(min(len(rows), MOST_PLACES))).astype(np.float32)  # type: ignore[no-any-return]
+    return np.maximum(mean, rows.max(axis=0) - np.log(MOST_PLACES)).astype(np.float32)  # type: ignore[no-any-return]

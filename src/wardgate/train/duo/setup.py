@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +112,7 @@ def play(parts: dict[str, list[Example]], options: GameOptions, report: Callable
     players = spread(edit_players(parts, options) if edits else chat_players(parts, options), options)
     if options.at_point is not None:
         safe = tuple(e.text for e in parts["calibrate"] if e.unsafe is False)
-        players = Players(players.generator, players.rater, AtPoint(players.trainee, safe, options.at_point))
+        players = replace(players, trainee=AtPoint(players.trainee, safe, options.at_point))
     ledger = Ledger(options.out, rules.as_dict() | {"options": _kept(options)})
     game = Game(parts["train"], rules, players, ledger, detect_language, report)
     publish(game.play(), options.out / "guard", parts, options)
@@ -128,7 +128,7 @@ def check_options(options: GameOptions, *, edits: bool) -> None:
     """
     if min(options.rounds, options.k) < 1 or not 0 < options.threshold < 1:
         raise DataError("rounds and k are at least 1, and the threshold lies between 0 and 1")
-    if not 0 <= options.mirrored <= 1 or not 0 < (0.5 if options.at_point is None else options.at_point) < 1:
+    if not 0 <= options.mirrored <= 1 or (options.at_point is not None and not 0 < options.at_point < 1):
         raise DataError("mirrored lies between 0 and 1, and the share flagged at the point above 0 and below 1")
     if options.paired and options.drawn is not None:
         raise DataError("--paired is for what was missed; with --drawn both labels are there as the seeds have them")
