@@ -321,6 +321,7 @@ def arguments() -> argparse.Namespace:
     reader.add_argument("--mirrored", type=float, default=0.0, help="see EditGenerator.mirrored")
     reader.add_argument("--longest", type=int, help="see Rules.longest")
     reader.add_argument("--drawn", type=int, help="see Rules.drawn")
+    reader.add_argument("--hardest", type=int, help="see Rules.hardest")
     reader.add_argument("--views", action="store_true", help="see Mini.views")
     reader.add_argument("--at-point", action="store_true", help="see AtPoint; in place of --threshold")
     reader.add_argument("--half", choices=("all", "validation", "test"), default="all")
@@ -342,6 +343,7 @@ def played(given: argparse.Namespace, parts: Parts, trainee: Trainee, say: Calla
         paired=given.paired,
         longest=given.longest,
         drawn=given.drawn,
+        hardest=given.hardest,
     )
     kept = {
         "rows": [given.rows, given.written],

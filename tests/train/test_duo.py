@@ -22,6 +22,7 @@ from wardgate.hazards import Hazard  # noqa: E402
 from wardgate.train.duo.filters import Filters, copies, is_refusal, rating_of, why_dropped  # noqa: E402
 from wardgate.train.duo.game import Game, Players, Rules, added  # noqa: E402
 from wardgate.train.duo.game import drawn as game_drawn  # noqa: E402
+from wardgate.train.duo.game import hardest as game_hardest  # noqa: E402
 from wardgate.train.duo.ledger import LINEAGE, Ledger  # noqa: E402
 from wardgate.train.duo.moves import Proposal, Scored, Seed, read_moves, seeds_of, write_moves  # noqa: E402
 from wardgate.train.duo.pairing import Level, level_of, pairs_of  # noqa: E402
@@ -446,6 +447,30 @@ def test_drawn_rewrites_are_what_the_generator_offers_missed_or_not(tmp_path):
     game = Game(tiny.examples(40), Rules(rounds=2, k=2, drawn=30), players, Ledger(tmp_path, {}), lambda _: None)
     game.play()
     assert [len(game.misses(t)) for t in (1, 2)] == [30, 60]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1), st.booleans()), max_size=24, unique_by=lambda t: t[1]),
+    st.integers(1, 3),
+)
+def test_the_hardest_rewrites_are_those_of_each_seed_that_lose_the_most(drawn_, each):
+    made = [
+        Scored(str(i), seed, seed == "a", p, 5 if seed == "a" else 1, missed=False, dropped="" if kept else "a copy")
+        for i, (seed, p, kept) in enumerate(drawn_)
+    ]
+    found = game_hardest(made, each)
+    for seed in "abc":
+        offered = sorted(s.p if s.unsafe else 1 - s.p for s in made if s.seed == seed and not s.dropped)
+        assert sorted(s.p if s.unsafe else 1 - s.p for s in found if s.seed == seed) == offered[:each]
+
+
+def test_a_game_for_the_hardest_shows_every_seed_as_often(tmp_path):
+    players = Players(EditGenerator(EditPolicy.uniform(EDITS), Learning()), KeepsLabel(), FAST)
+    game = Game(tiny.examples(40), Rules(rounds=2, k=4, hardest=1), players, Ledger(tmp_path, {}), lambda _: None)
+    game.play()
+    seeds = {s.seed for s in game.scored(1) if not s.dropped}
+    assert len(game.misses(1)) == len(seeds)
+    assert sorted(e.id.split("/")[1] for e in game.misses(1)) == sorted(seeds)
 
 
 def test_no_game_without_both_sides(tmp_path):

@@ -123,7 +123,8 @@ def test_the_command_plays_on_from_a_run_and_packs_a_bundle(run, tmp_path):
         (["--mirrored", "2"], "mirrored lies between 0 and 1"),
         (["--at-point", "0"], "the share flagged at the point"),
         (["--mirrored", "0.5", "--generator", "CHAT"], "--mirrored is for the generator"),
-        (["--paired", "--drawn", "30"], "--paired is for what was missed"),
+        (["--paired", "--drawn", "30"], "one of --paired, --drawn and --hardest"),
+        (["--hardest", "1", "--drawn", "30"], "one of --paired, --drawn and --hardest"),
     ],
 )
 def test_options_that_do_not_go_together_are_told_before_anything_starts(run, tmp_path, changed, said):

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer  # noqa: E402
 
 from small_encoder import WORDS, small_base, unigram  # noqa: E402
 from wardgate.data.example import Example  # noqa: E402
-from wardgate.engine.bundle import load_bundle  # noqa: E402
+from wardgate.engine.bundle import BundleError, load_bundle  # noqa: E402
 from wardgate.guards import View  # noqa: E402
 from wardgate.guards.batching import windows  # noqa: E402
 from wardgate.guards.encoder import EncoderGuard, EncoderSettings  # noqa: E402
@@ -27,7 +27,8 @@ from wardgate.train.encoder_model import EncoderGuardModel, masked_multilabel_lo
 from wardgate.train.export import export_onnx, q4_blocks  # noqa: E402
 from wardgate.train.mini import Settings, Split, averaged, fit  # noqa: E402
 from wardgate.train.mini_data import WEAK_SAFE, code_switch, lexicon, split_of, targets  # noqa: E402
-from wardgate.train.pack import deployed_logits, pack  # noqa: E402
+from wardgate.train.nano import NanoSettings, train_nano  # noqa: E402
+from wardgate.train.pack import deployed_logits, pack, pack_blend  # noqa: E402
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed  # noqa: E402
 from wardgate.train.written import benign_requests, of_groups, requests, templates, works  # noqa: E402
 
@@ -309,6 +310,26 @@ def test_from_rows_to_a_bundle_that_the_engine_loads(base, tmp_path):
     p = bundle.calibrator.apply(bundle.guard.score([View("cheese hurt you"), View("cheese milk please")])).unsafe
     assert p[0] > p[1]
     assert json.loads((tmp_path / "bundle.json").read_text())["labels"] == "wardgate"
+
+
+def test_an_encoder_and_n_grams_become_one_bundle(base, tmp_path):
+    splits = {"calibrate": toy_split(), "held-back": toy_split(), "train": toy_split()}
+    deep, wide, both = (tmp_path / name for name in ("deep", "wide", "both"))
+    deep.mkdir()
+    compact(deep)
+    pack(EncoderGuardModel.from_base(base, 13), splits, deep, name="deep", version="1")
+    train_nano(splits, wide, NanoSettings(epochs=2, batch=32, rate=0.02), version="2", report=lambda *_: None)
+    manifest = pack_blend("toy", deep, wide, splits, both, version="3", share=0.5)
+    assert manifest["measured"]["auroc"] > 0.9
+    assert [(part["kind"], part["version"]) for part in manifest["of"]] == [("encoder", "1"), ("ngrams", "2")]
+    views = [View("cheese hurt you"), View("milk " * 300 + "\nplease")]
+    z = [load_bundle(folder).guard.score(views).logits for folder in (deep, wide, both)]
+    np.testing.assert_allclose(z[2], z[0] + 0.5 * z[1], rtol=1e-5)
+    with pytest.raises(ValueError, match="kind 'ngrams', not 'encoder'"):
+        pack_blend("toy", wide, deep, splits, tmp_path / "other", version="0", share=0.5)
+    (both / "weights.safetensors").write_bytes(b"x")
+    with pytest.raises(BundleError, match=r"weights\.safetensors is damaged"):
+        load_bundle(both)
 
 
 @pytest.mark.parametrize("line", ["stop hurt you", "stop hurt you " * 40])

@@ -54,6 +54,32 @@ def mini(  # noqa: PLR0913, PLR0917 - one option each
     typer.echo(f"bundle written to {out}")
 
 
+@app.command("blend")
+def blend(
+    deep: Annotated[Path, typer.Option(help="Bundle of an encoder: the folder of `train mini`.")],
+    wide: Annotated[Path, typer.Option(help="Bundle of n-grams: the folder of `train nano`.")],
+    pool: Annotated[Path, typer.Option(help="Folder with the training pool's *.jsonl.gz.")],
+    out: Annotated[Path, typer.Option(help="Where the bundle goes.")],
+    share: Annotated[float, typer.Option(help="What the n-grams' logits are multiplied with.", min=0)] = 0.3,
+    name: Annotated[str, typer.Option(help="The guard's name.")] = "mini",
+    version: Annotated[str, typer.Option(help="The bundle's version.")] = "1.0.0",
+    seed: Annotated[int, typer.Option(help="Seed of the pool's splits, as in `train mini`.")] = 20261121,
+) -> None:
+    """Join an encoder and n-grams into one guard: their logits are added. Trains nothing; calibrates the sum.
+
+    Example:
+      wardgate train blend --deep runs/mini --wide runs/nano --pool pool/train --out runs/blend
+    """
+    with told():
+        from wardgate.train.mini import Settings, build_splits
+        from wardgate.train.pack import pack_blend
+
+        splits = build_splits(pool, Settings(seed=seed))
+        manifest = pack_blend(name, deep, wide, splits, out, version=version, share=share)
+    typer.echo(f"held-back figures: {manifest['measured']}")
+    typer.echo(f"bundle written to {out}")
+
+
 @app.command("nano")
 def nano(
     pool: Annotated[Path, typer.Option(help="Folder with the training pool's *.jsonl.gz.")],
@@ -223,6 +249,7 @@ def duo(  # noqa: PLR0913, PLR0917 - one option each
     mirrored: Annotated[float, typer.Option(help="Share of edits made as for the other label.")] = 0.0,
     longest: Annotated[int | None, typer.Option(help="Rewrite only seeds of at most so many letters.")] = None,
     drawn: Annotated[int | None, typer.Option(min=1, help="Train on so many rewrites a round, missed or not.")] = None,
+    hardest: Annotated[int | None, typer.Option(min=1, help="Train on each seed's so many hardest rewrites.")] = None,
     views: Annotated[bool, typer.Option("--views", help="Train on raw and cleaned views of misses.")] = False,
     at_point: Annotated[float | None, typer.Option(help="Not --threshold: flag this share of safe texts.")] = None,
     workers: Annotated[int, typer.Option(help="Sample and score with this many Ray workers; 0 for none.")] = 0,
@@ -269,6 +296,7 @@ def duo(  # noqa: PLR0913, PLR0917 - one option each
             mirrored=mirrored,
             longest=longest,
             drawn=drawn,
+            hardest=hardest,
             views=views,
             at_point=at_point,
             quiet=quiet,

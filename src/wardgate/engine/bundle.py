@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wardgate.calibrate import Calibrator
+from wardgate.guards.blend import BlendGuard
 from wardgate.guards.encoder import EncoderGuard, EncoderSettings
 from wardgate.guards.ngrams import NgramGuard, NgramSettings
 from wardgate.hazards import LABEL_MAPS
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from wardgate.hazards import LabelMap
 
 MANIFEST = "bundle.json"
-FILES = {"encoder": ("model.onnx", "tokenizer.json"), "ngrams": ("weights.safetensors",)}
+ENCODER, NGRAMS = ("model.onnx", "tokenizer.json"), ("weights.safetensors",)
+FILES = {"encoder": ENCODER, "ngrams": NGRAMS, "blend": ENCODER + NGRAMS}
 """What a bundle of each kind holds beside its manifest, which vouches for each by its SHA-256."""
 BUILT_IN = Path(__file__).parent.parent / "bundles"
 """Where the guards that ship in the package lie."""
@@ -86,11 +88,21 @@ def _assemble(folder: Path, manifest: dict[str, Any], sha256: str) -> Bundle:
 
 def _guard(folder: Path, manifest: dict[str, Any], labels: LabelMap) -> Guard:
     name, sizes = str(manifest["name"]), manifest["settings"]
-    if manifest["kind"] == "ngrams":
-        settings = NgramSettings(**sizes | {"grams": tuple(sizes["grams"])})
-        return NgramGuard(name, folder / "weights.safetensors", labels=labels, settings=settings)
-    model, tokenizer = (folder / file for file in FILES["encoder"])
+    if manifest["kind"] == "blend":
+        deep = _encoder(folder, name, sizes["encoder"], labels)
+        return BlendGuard(name, deep, _ngrams(folder, name, sizes["ngrams"], labels), float(sizes["share"]))
+    make = _ngrams if manifest["kind"] == "ngrams" else _encoder
+    return make(folder, name, sizes, labels)
+
+
+def _encoder(folder: Path, name: str, sizes: dict[str, Any], labels: LabelMap) -> Guard:
+    model, tokenizer = (folder / file for file in ENCODER)
     return EncoderGuard(name, model, tokenizer, labels=labels, settings=EncoderSettings(**sizes))
+
+
+def _ngrams(folder: Path, name: str, sizes: dict[str, Any], labels: LabelMap) -> Guard:
+    settings = NgramSettings(**sizes | {"grams": tuple(sizes["grams"])})
+    return NgramGuard(name, folder / NGRAMS[0], labels=labels, settings=settings)
 
 
 def _check_hash(path: Path, expected: str) -> None:

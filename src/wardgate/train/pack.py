@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,10 +12,11 @@ from wardgate.calibrate.choose import fit_chosen
 from wardgate.calibrate.fit import fit_platt
 from wardgate.calibrate.methods import method_to_dict
 from wardgate.calibrate.metrics import ece
-from wardgate.engine.bundle import write_manifest
+from wardgate.engine.bundle import ENCODER, MANIFEST, NGRAMS, load_bundle, write_manifest
 from wardgate.engine.canary import canary_texts
 from wardgate.engine.evidence import merge_views
 from wardgate.guards import View
+from wardgate.guards.blend import BlendGuard
 from wardgate.guards.encoder import EncoderGuard, EncoderSettings
 from wardgate.hazards import HAZARDS, WARDGATE
 from wardgate.normalise import normalise
@@ -115,6 +118,45 @@ def pack_encoder(name: str, splits: dict[str, Split], out: Path, *, version: str
         "settings": {"window": settings.window, "overlap": settings.overlap},
     }
     return finish(guard, splits, out, version=version, card=card)
+
+
+def pack_blend(
+    name: str, deep: Path, wide: Path, splits: dict[str, Split], out: Path, *, version: str, share: float
+) -> dict[str, object]:
+    """Join the bundles of an encoder and of n-grams into one, which is calibrated and measured as a whole.
+
+    Args:
+        name: the guard's name.
+        deep: folder of a bundle of kind `encoder`.
+        wide: folder of a bundle of kind `ngrams`.
+        splits: `calibrate` and `held-back`.
+        out: the new bundle's folder.
+        version: its version.
+        share: what the logits of the n-grams are multiplied with. See `guards.blend`.
+
+    Returns:
+        The manifest, with the held-back figures under `measured`.
+
+    Raises:
+        BundleError: if a folder holds no whole bundle.
+        ValueError: if a bundle is of another kind, or both name other labels.
+    """
+    guards = [load_bundle(folder).guard for folder in (deep, wide)]
+    cards = [json.loads((folder / MANIFEST).read_text("utf-8")) for folder in (deep, wide)]
+    for folder, card, kind in zip((deep, wide), cards, ("encoder", "ngrams"), strict=True):
+        if card["kind"] != kind:
+            raise ValueError(f"{folder} is a bundle of kind {card['kind']!r}, not {kind!r}")
+    out.mkdir(parents=True, exist_ok=True)
+    for folder, files in ((deep, ENCODER), (wide, NGRAMS)):
+        for file in files:
+            shutil.copy(folder / file, out / file)
+    joined: dict[str, object] = {
+        "kind": "blend",
+        "licence": cards[0]["licence"],
+        "settings": {"encoder": cards[0]["settings"], "ngrams": cards[1]["settings"], "share": share},
+        "of": [{key: card[key] for key in ("name", "version", "kind")} for card in cards],
+    }
+    return finish(BlendGuard(name, guards[0], guards[1], share), splits, out, version=version, card=joined)
 
 
 def finish(

@@ -57,6 +57,9 @@ class Rules:
         drawn: train on so many of each round's kept rewrites, drawn by chance, missed or not; None takes the missed.
             Then the classifier answers the generator's distribution, as the theorem has it; of what is missed much is
             missed in plain too (71 % in one game, `docs/training.md`).
+        hardest: train on so many kept rewrites of each seed, those that the classifier loses most on; None takes the
+            missed. Adversarial training against the worst of k draws (Engstrom et al., ICML 2019, arXiv 1712.02779,
+            section 4): every seed is seen as often, so what is learnt is which edits hide and not which seeds are hard.
     """
 
     rounds: int = 2
@@ -72,6 +75,7 @@ class Rules:
     paired: bool = False
     longest: int | None = None
     drawn: int | None = None
+    hardest: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -112,6 +116,15 @@ def drawn(scored: Sequence[Scored], most: int, chance: int) -> list[Scored]:
     """At most so many of a round's kept rewrites, by chance."""
     kept = [s for s in scored if not s.dropped]
     return [kept[i] for i in sorted(np.random.default_rng(chance).permutation(len(kept))[:most])]
+
+
+def hardest(scored: Sequence[Scored], each: int) -> list[Scored]:
+    """So many of each seed's kept rewrites, those with the highest reward, seeds in order of appearance."""
+    by_seed: dict[str, list[Scored]] = {}
+    for s in scored:
+        if not s.dropped:
+            by_seed.setdefault(s.seed, []).append(s)
+    return [s for some in by_seed.values() for s in sorted(some, key=lambda s: -s.reward)[:each]]
 
 
 class Game:
@@ -202,17 +215,19 @@ class Game:
         return read_moves(path, Scored)
 
     def misses(self, t: int) -> list[Example]:
-        """What is trained on up to a round: rewrites that were kept and missed, or drawn, with their seeds' labels."""
+        """What is trained on up to a round: rewrites kept and missed, or chosen otherwise, with their seeds' labels."""
         if t == 0:
             return []
 
         def make(path: Path) -> None:
             proposals = {p.id: p for p in self.proposals(t)}
             rules, scored = self.rules, self.scored(t)
-            if rules.drawn is None:
-                new = added(scored, proposals, paired=rules.paired)
-            else:
+            if rules.hardest is not None:
+                new = hardest(scored, rules.hardest)
+            elif rules.drawn is not None:
                 new = drawn(scored, rules.drawn, rules.chance + t)
+            else:
+                new = added(scored, proposals, paired=rules.paired)
             found = [rewritten(self._by_id[s.seed], proposals[s.proposal]) for s in new]
             write_rows(path, [*self.misses(t - 1), *found])
 

@@ -74,6 +74,7 @@ class GameOptions:
     mirrored: float = 0.0
     longest: int | None = None
     drawn: int | None = None
+    hardest: int | None = None
     views: bool = False
     at_point: float | None = None
     quiet: bool = False
@@ -108,6 +109,7 @@ def play(parts: dict[str, list[Example]], options: GameOptions, report: Callable
         paired=options.paired,
         longest=options.longest,
         drawn=options.drawn,
+        hardest=options.hardest,
     )
     players = spread(edit_players(parts, options) if edits else chat_players(parts, options), options)
     if options.at_point is not None:
@@ -130,8 +132,8 @@ def check_options(options: GameOptions, *, edits: bool) -> None:
         raise DataError("rounds and k are at least 1, and the threshold lies between 0 and 1")
     if not 0 <= options.mirrored <= 1 or (options.at_point is not None and not 0 < options.at_point < 1):
         raise DataError("mirrored lies between 0 and 1, and the share flagged at the point above 0 and below 1")
-    if options.paired and options.drawn is not None:
-        raise DataError("--paired is for what was missed; with --drawn both labels are there as the seeds have them")
+    if sum([options.paired, options.drawn is not None, options.hardest is not None]) > 1:
+        raise DataError("one of --paired, --drawn and --hardest: each says which rewrites are trained on")
     if options.mirrored and not edits:
         raise DataError("--mirrored is for the generator `edits`: a chat model is given the label in its prompt")
     if options.views and options.start is None:
