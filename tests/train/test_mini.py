@@ -29,6 +29,7 @@ from wardgate.train.mini import Settings, Split, averaged, fit  # noqa: E402
 from wardgate.train.mini_data import WEAK_SAFE, code_switch, lexicon, split_of, targets  # noqa: E402
 from wardgate.train.nano import NanoSettings, train_nano  # noqa: E402
 from wardgate.train.pack import deployed_logits, pack, pack_blend  # noqa: E402
+from wardgate.train.shallow import thinned  # noqa: E402
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed  # noqa: E402
 from wardgate.train.written import benign_requests, of_groups, requests, templates, works  # noqa: E402
 
@@ -297,6 +298,31 @@ def test_asking_about_a_protected_work_is_harmless_and_so_is_a_free_one_whole():
     assert any("Neuromancer" in e.text for e in rows if not e.unsafe)
     assert not any("Frankenstein" in t for t in asked)
     assert len({e.text for e in rows}) == len(rows)
+
+
+@pytest.mark.parametrize(("evenly", "kept"), [(False, [0, 1]), (True, [0, 3])])
+def test_a_student_keeps_the_lowest_layers_or_some_taken_evenly(evenly, kept):
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(num_hidden_layers=4, hidden_size=16, num_attention_heads=2, intermediate_size=32, vocab_size=50)
+    teacher = EncoderGuardModel(BertModel(config, add_pooling_layer=False), 13, 16).eval()
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    student = thinned(teacher, 2, evenly=evenly)
+    assert student.base.config.num_hidden_layers == len(student.base.encoder.layer) == 2
+    for mine, number in zip(student.base.encoder.layer, kept, strict=True):
+        for a, b in zip(mine.parameters(), teacher.base.encoder.layer[number].parameters(), strict=True):
+            assert torch.equal(a, b)
+            assert a is not b
+    ids = torch.tensor([[0, 5, 6, 2]])
+    states = teacher.base(input_ids=ids, output_hidden_states=True).hidden_states
+    if not evenly:
+        torch.testing.assert_close(student.base.eval()(input_ids=ids).last_hidden_state, states[2])
+    with torch.no_grad():
+        for p in student.parameters():
+            p.zero_()
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    with pytest.raises(ValueError, match="1 to 4 layers, not 5"):
+        thinned(teacher, 5, evenly=evenly)
 
 
 def test_from_rows_to_a_bundle_that_the_engine_loads(base, tmp_path):

@@ -29,6 +29,7 @@ def mini(  # noqa: PLR0913, PLR0917 - one option each
     rate: Annotated[
         float, typer.Option(help="Peak learning rate of the encoder; the head's is ten times that.")
     ] = 1e-4,
+    requests: Annotated[int, typer.Option(help="How often a written-out text is seen in an epoch.", min=0)] = 4,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 20261121,
 ) -> None:
     """Train the built-in guard: data plan, fine-tuning, int8 export, calibration, bundle.
@@ -45,7 +46,7 @@ def mini(  # noqa: PLR0913, PLR0917 - one option each
     try:
         with bar("fine-tuning") as report:
             more = () if also is None else tuple(read_rows(also))
-            settings = Settings(seed=seed, epochs=epochs, rate=rate, head_rate=10 * rate)
+            settings = Settings(seed=seed, epochs=epochs, rate=rate, head_rate=10 * rate, requests=requests)
             model, _, splits = train_mini(pool, base, out, settings, report, starts=start or (), also=more)
         manifest = pack(model, splits, out, name="mini", version=version)
     except (FileNotFoundError, ValueError, RuntimeError) as error:
@@ -86,6 +87,7 @@ def nano(
     out: Annotated[Path, typer.Option(help="Where the bundle goes.")],
     version: Annotated[str, typer.Option(help="The bundle's version.")] = "1.0.0",
     teacher: Annotated[str | None, typer.Option(help="A guard to learn from beside the labels, such as mini.")] = None,
+    requests: Annotated[int, typer.Option(help="How often a written-out text is seen in an epoch.", min=0)] = 4,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 20261121,
 ) -> None:
     """Train the smallest built-in guard: hashed n-grams, a table, a tiny head. A quarter of an hour on two cores.
@@ -100,7 +102,7 @@ def nano(
 
     try:
         taught = None if teacher is None else load_guard(teacher).guard
-        splits = build_splits(pool, Settings(seed=seed))
+        splits = build_splits(pool, Settings(seed=seed, requests=requests))
         with bar("training") as report:
             manifest = train_nano(splits, out, NanoSettings(seed=seed), teacher=taught, version=version, report=report)
     except (FileNotFoundError, RuntimeError, GuardUnavailableError, BundleError) as error:

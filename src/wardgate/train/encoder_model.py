@@ -81,6 +81,12 @@ def keep_layers(base: Any, layers: int) -> None:
     base.config.num_hidden_layers = layers
 
 
+def lowest_layers(base: Any, layers: int) -> None:
+    """Leave the lowest `layers` layers in an encoder."""
+    base.encoder.layer = base.encoder.layer[:layers]
+    base.config.num_hidden_layers = layers
+
+
 def masked_multilabel_loss(
     logits: Tensor, targets: Tensor, weights: Tensor, *, hazard_weight: float = 0.5, rank_weight: float = 0.2
 ) -> Tensor:

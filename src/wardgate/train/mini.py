@@ -70,7 +70,7 @@ class Settings:
     translated: int = 3000
     written: int = 3
     benign: int = 8_000
-    requests: int = 7
+    requests: int = 4
     attacks: float = 0.12
     rows: int | None = None
 

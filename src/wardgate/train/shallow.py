@@ -1,7 +1,8 @@
 """Shallower students of a fine-tuned encoder: fewer layers, the same vocabulary, taught by the whole one.
 
-The layers are taken evenly from the teacher (DistilBERT, Sanh et al. 2019, starts the same way), and what is lost is
-learnt back from the teacher's probabilities beside the labels.
+The lowest layers are kept, since what they hand up is what they were trained to (a linear head on the ninth of twelve
+ranks as well as the whole, `docs/log.md`); or layers taken evenly, as DistilBERT starts (Sanh et al. 2019). What is
+lost is learnt back from the teacher's probabilities beside the labels.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from wardgate.train.augment import batches
-from wardgate.train.encoder_model import EncoderGuardModel, keep_layers, masked_multilabel_loss
+from wardgate.train.encoder_model import EncoderGuardModel, keep_layers, lowest_layers, masked_multilabel_loss
 from wardgate.train.mini import warmed
 
 if TYPE_CHECKING:
@@ -28,8 +29,13 @@ TEACHER_WEIGHT = 0.7
 """Weight of the teacher's probabilities; the rest goes to the labels."""
 
 
-def thinned(teacher: EncoderGuardModel, layers: int) -> EncoderGuardModel:
-    """A copy with `layers` of the teacher's layers, first and last among them, and its head.
+def thinned(teacher: EncoderGuardModel, layers: int, *, evenly: bool = False) -> EncoderGuardModel:
+    """A copy with some of the teacher's layers, and its head.
+
+    Args:
+        teacher: what is copied.
+        layers: how many it keeps.
+        evenly: keep the first, the last, and others evenly between them, instead of the lowest.
 
     Raises:
         ValueError: if the teacher has fewer.
@@ -39,7 +45,10 @@ def thinned(teacher: EncoderGuardModel, layers: int) -> EncoderGuardModel:
     if not 1 <= layers <= total:
         raise ValueError(f"a student of a {total}-layer teacher has 1 to {total} layers, not {layers}")
     student = copy.deepcopy(teacher)
-    keep_layers(student.base, layers)
+    if evenly:
+        keep_layers(student.base, layers)
+    else:
+        lowest_layers(student.base, layers)
     return student
 
 
