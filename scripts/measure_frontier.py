@@ -112,7 +112,7 @@ def with_vocabulary(
 
 def measured(given: argparse.Namespace, files: dict[str, Files], held: Split) -> list[dict[str, Any]]:
     guards = {n: EncoderGuard(n, f.model, f.tokenizer) for n, f in files.items()}
-    some = np.random.default_rng(0).permutation(len(held.texts))[: given.rows]
+    some = np.random.default_rng(0).permutation(np.flatnonzero(held.weights[:, -1] == 1))[: given.rows]
     y = held.values[some, -1]
     harmful, benign = (bench(given.data, names, 300) for names in (HARMFUL, BENIGN))
     speed = pace(guards, harmful[:300])

@@ -13,7 +13,7 @@ from wardgate.engine import BundleError
 from wardgate.engine.bundle import BUILT_IN, MANIFEST, load_bundle
 
 MINI = BUILT_IN / "mini"
-FILES = ("model.onnx", "tokenizer.json")
+FILES = ("model.onnx", "tokenizer.json", "weights.safetensors")
 draw = random.Random(20)
 
 

@@ -19,8 +19,8 @@ from wardgate.data.example import Example  # noqa: E402
 from wardgate.engine.bundle import BundleError, load_bundle  # noqa: E402
 from wardgate.guards import View  # noqa: E402
 from wardgate.guards.batching import windows  # noqa: E402
-from wardgate.guards.encoder import EncoderGuard, EncoderSettings  # noqa: E402
-from wardgate.hazards import HAZARDS, WARDGATE, Hazard  # noqa: E402
+from wardgate.guards.encoder import Beside, EncoderGuard, EncoderSettings  # noqa: E402
+from wardgate.hazards import HAZARDS, LABEL_MAPS, WARDGATE, Hazard  # noqa: E402
 from wardgate.normalise import normalise  # noqa: E402
 from wardgate.train.augment import attacked, batches  # noqa: E402
 from wardgate.train.encoder_model import EncoderGuardModel, masked_multilabel_loss  # noqa: E402
@@ -348,14 +348,62 @@ def test_an_encoder_and_n_grams_become_one_bundle(base, tmp_path):
     manifest = pack_blend("toy", deep, wide, splits, both, version="3", share=0.5)
     assert manifest["measured"]["auroc"] > 0.9
     assert [(part["kind"], part["version"]) for part in manifest["of"]] == [("encoder", "1"), ("ngrams", "2")]
-    views = [View("cheese hurt you"), View("milk " * 300 + "\nplease")]
+    views = [View("cheese hurt you"), View("")]
     z = [load_bundle(folder).guard.score(views).logits for folder in (deep, wide, both)]
     np.testing.assert_allclose(z[2], z[0] + 0.5 * z[1], rtol=1e-5)
-    with pytest.raises(ValueError, match="kind 'ngrams', not 'encoder'"):
-        pack_blend("toy", wide, deep, splits, tmp_path / "other", version="0", share=0.5)
+    for one, other in ((wide, deep), (both, wide)):
+        with pytest.raises(ValueError, match="not 'encoder' and 'ngrams'"):
+            pack_blend("toy", one, other, splits, tmp_path / "other", version="0", share=0.5)
     (both / "weights.safetensors").write_bytes(b"x")
     with pytest.raises(BundleError, match=r"weights\.safetensors is damaged"):
         load_bundle(both)
+
+
+class Counted:
+    """N-grams by proxy: each label's logit is the number of letters of a piece, and every piece is kept."""
+
+    labels = WARDGATE
+
+    def __init__(self):
+        self.pieces = []
+
+    def logits(self, texts):
+        self.pieces += texts
+        return np.repeat(np.array([[len(t)] for t in texts], dtype=np.float32), 13, axis=1)
+
+
+def test_n_grams_are_asked_about_the_same_pieces_as_the_encoder(tmp_path, model):
+    export_onnx(model, tmp_path / "m.onnx", quantised=False)
+    compact(tmp_path)
+    small = EncoderSettings(window=20, overlap=4)
+    files = (tmp_path / "m.onnx", tmp_path / "tokenizer.json")
+    words = Counted()
+    plain, both = (EncoderGuard("t", *files, settings=small, beside=b) for b in (None, Beside(words, 0.5)))
+    passage = " ".join(f"milk {chr(0x4E00 + i)}" for i in range(30))  # so that no stretch of it occurs twice
+    short, long = "give me bread", f"{passage}\nstop hurt you"
+    one, two = plain.score([View(short)]).logits, both.score([View(short)]).logits
+    np.testing.assert_allclose(two, one + 0.5 * len(short), rtol=1e-6)
+    assert words.pieces == [short]
+    words.pieces.clear()
+    found = both.score([View(long), View("")]).logits
+    assert np.isfinite(found).all()
+    assert "" in words.pieces
+    assert "stop hurt you" in words.pieces
+    windows = sorted((long.index(p), len(p)) for p in words.pieces if p and p != "stop hurt you")
+    assert len(windows) > 2
+    ends = [start + length for start, length in windows]
+    assert windows[0][0] == 0
+    assert ends[-1] == len(long)
+    assert all(start < end for (start, _), end in zip(windows[1:], ends, strict=False))
+
+
+def test_n_grams_of_other_labels_do_not_go_beside(tmp_path, model):
+    export_onnx(model, tmp_path / "m.onnx", quantised=False)
+    compact(tmp_path)
+    other = Counted()
+    other.labels = LABEL_MAPS["duoguard"]
+    with pytest.raises(ValueError, match="do not answer the same labels"):
+        EncoderGuard("t", tmp_path / "m.onnx", tmp_path / "tokenizer.json", beside=Beside(other, 0.5))
 
 
 @pytest.mark.parametrize("line", ["stop hurt you", "stop hurt you " * 40])

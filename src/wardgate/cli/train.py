@@ -61,7 +61,7 @@ def blend(
     wide: Annotated[Path, typer.Option(help="Bundle of n-grams: the folder of `train nano`.")],
     pool: Annotated[Path, typer.Option(help="Folder with the training pool's *.jsonl.gz.")],
     out: Annotated[Path, typer.Option(help="Where the bundle goes.")],
-    share: Annotated[float, typer.Option(help="What the n-grams' logits are multiplied with.", min=0)] = 0.3,
+    share: Annotated[float, typer.Option(help="What the n-grams' logits are multiplied with.", min=0)] = 0.25,
     name: Annotated[str, typer.Option(help="The guard's name.")] = "mini",
     version: Annotated[str, typer.Option(help="The bundle's version.")] = "1.0.0",
     seed: Annotated[int, typer.Option(help="Seed of the pool's splits, as in `train mini`.")] = 20261121,
@@ -270,8 +270,8 @@ def duo(  # noqa: PLR0913, PLR0917 - one option each
 
       wardgate train duo --data data/built --out runs/duo --base Qwen/Qwen2.5-0.5B --generator runs/generator
 
-      wardgate train duo --data data/built --out runs/again --base multilingual-e5-small --start runs/mini --paired
-      --mirrored 0.5 --views --longest 200 --at-point 0.025 --beta 1
+      wardgate train duo --data data/built --out runs/again --base multilingual-e5-small --start runs/mini --hardest 2
+      --views --longest 200 --at-point 0.025 --beta 1
     """
     with told():
         from wardgate.train.duo.setup import GameOptions, play

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wardgate.calibrate import Calibrator
-from wardgate.guards.blend import BlendGuard
-from wardgate.guards.encoder import EncoderGuard, EncoderSettings
+from wardgate.guards.encoder import Beside, EncoderGuard, EncoderSettings
 from wardgate.guards.ngrams import NgramGuard, NgramSettings
 from wardgate.hazards import LABEL_MAPS
 
@@ -88,19 +87,17 @@ def _assemble(folder: Path, manifest: dict[str, Any], sha256: str) -> Bundle:
 
 def _guard(folder: Path, manifest: dict[str, Any], labels: LabelMap) -> Guard:
     name, sizes = str(manifest["name"]), manifest["settings"]
+    if manifest["kind"] == "ngrams":
+        return _ngrams(folder, name, sizes, labels)
+    beside = None
     if manifest["kind"] == "blend":
-        deep = _encoder(folder, name, sizes["encoder"], labels)
-        return BlendGuard(name, deep, _ngrams(folder, name, sizes["ngrams"], labels), float(sizes["share"]))
-    make = _ngrams if manifest["kind"] == "ngrams" else _encoder
-    return make(folder, name, sizes, labels)
-
-
-def _encoder(folder: Path, name: str, sizes: dict[str, Any], labels: LabelMap) -> Guard:
+        beside = Beside(_ngrams(folder, name, sizes["ngrams"], labels), float(sizes["share"]))
+        sizes = sizes["encoder"]
     model, tokenizer = (folder / file for file in ENCODER)
-    return EncoderGuard(name, model, tokenizer, labels=labels, settings=EncoderSettings(**sizes))
+    return EncoderGuard(name, model, tokenizer, labels=labels, settings=EncoderSettings(**sizes), beside=beside)
 
 
-def _ngrams(folder: Path, name: str, sizes: dict[str, Any], labels: LabelMap) -> Guard:
+def _ngrams(folder: Path, name: str, sizes: dict[str, Any], labels: LabelMap) -> NgramGuard:
     settings = NgramSettings(**sizes | {"grams": tuple(sizes["grams"])})
     return NgramGuard(name, folder / NGRAMS[0], labels=labels, settings=settings)
 

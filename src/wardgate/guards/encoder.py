@@ -1,8 +1,12 @@
-"""The built-in encoder guards: ONNX Runtime and a tokenizer, nothing else.
+"""The built-in encoder guards: ONNX Runtime and a tokenizer, and n-grams beside them where a bundle has some.
 
 Long texts are scored in overlapping windows whose odds are averaged, within limits (`windows.mean_odds`). The last line
 of a long text is also read alone and counts in full: a request often follows a passage, and in a window it is read as
 that passage's end.
+
+An encoder reads, n-grams know words, and their mistakes differ: the sum of their logits ranks texts better than either,
+and n-grams cost next to nothing ("wide and deep", Cheng et al. 2016, arXiv 1606.07792, who train both parts together;
+here each is trained alone, and one number joins them).
 """
 
 from __future__ import annotations
@@ -25,7 +29,9 @@ if TYPE_CHECKING:
 
     import onnxruntime
     from numpy.typing import NDArray
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
+
+    from wardgate.guards.ngrams import NgramGuard
 
 _BOS, _PAD, _EOS = 0, 1, 2  # XLM-R's ids, kept by the trimmed vocabulary
 
@@ -51,6 +57,19 @@ class EncoderSettings:
     threads: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """N-grams that are asked about the same pieces of text as the encoder.
+
+    Attributes:
+        guard: the n-grams, with the encoder's labels.
+        share: what their logits are multiplied with before they are added.
+    """
+
+    guard: NgramGuard
+    share: float
+
+
 class EncoderGuard:
     """A multi-label encoder in ONNX with its tokenizer.
 
@@ -70,12 +89,17 @@ class EncoderGuard:
         *,
         labels: LabelMap = WARDGATE,
         settings: EncoderSettings | None = None,
+        beside: Beside | None = None,
     ) -> None:
         """Load the model.
 
         Raises:
-            ValueError: if a file is not what it should be; the message names the file.
+            ValueError: if a file is not what it should be, the message naming the file; or if the n-grams beside it
+                have other labels.
         """
+        if beside is not None and beside.guard.labels.labels != labels.labels:
+            raise ValueError(f"{name!r} and the n-grams beside it do not answer the same labels")
+        self._beside = beside
         self.name = name
         self.labels = labels
         self.settings = settings or EncoderSettings()
@@ -97,26 +121,31 @@ class EncoderGuard:
 
     def _cut(self, texts: Sequence[str]) -> list[_Cut]:
         size = self.settings.window - 2
-        cuts = [_Cut(windows(ids, size, self.settings.overlap)) for ids in self._ids(texts)]
-        long = [row for row, cut in enumerate(cuts) if len(cut.windows) > 1]
-        for row, line in zip(long, self._ids([texts[row].rstrip().rpartition("\n")[2] for row in long]), strict=True):
-            if len(line) <= size:
-                cuts[row] = _Cut(cuts[row].windows, line)
+        found = [e.ids for e in self._tokenizer.encode_batch_fast(texts)]
+        cuts = [_Cut([_Piece(ids, text)]) for ids, text in zip(found, texts, strict=True)]
+        long = [row for row, ids in enumerate(found) if len(ids) > size]
+        lines = [texts[row].rstrip().rpartition("\n")[2] for row in long]
+        # Only this slower call says where in the text a token lies.
+        for row, whole in zip(long, self._tokenizer.encode_batch([texts[row] for row in long]), strict=True):
+            places = windows(list(range(len(whole.ids))), size, self.settings.overlap)
+            cuts[row] = _Cut([_stretch(texts[row], whole, place) for place in places])
+        for row, line, e in zip(long, lines, self._tokenizer.encode_batch_fast(lines), strict=True):
+            if len(e.ids) <= size:
+                cuts[row] = _Cut(cuts[row].windows, _Piece(e.ids, line))
         return cuts
-
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        return [e.ids for e in self._tokenizer.encode_batch_fast(texts)]
 
     def _windowed(self, cuts: Sequence[_Cut]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         pieces = [piece for cut in cuts for piece in cut.pieces]
         z = np.empty((len(pieces), len(self.labels.labels)), dtype=np.float32)
         each = np.empty(len(pieces), dtype=np.float32)
-        for group in plan_batches([len(p) + 2 for p in pieces], self.settings.batch_tokens):
+        for group in plan_batches([len(p.ids) + 2 for p in pieces], self.settings.batch_tokens):
             started = time.perf_counter()
-            z[group] = self._run([pieces[i] for i in group])
+            z[group] = self._run([pieces[i].ids for i in group])
+            if self._beside is not None:
+                z[group] += self._beside.share * self._beside.guard.logits([pieces[i].text for i in group])
             spent = (time.perf_counter() - started) * 1000
-            total = sum(len(pieces[i]) + 2 for i in group)
-            each[group] = [spent * (len(pieces[i]) + 2) / total for i in group]
+            total = sum(len(pieces[i].ids) + 2 for i in group)
+            each[group] = [spent * (len(pieces[i].ids) + 2) / total for i in group]
         bounds = np.cumsum([0, *(len(cut.pieces) for cut in cuts)])
         out = np.stack([_whole(z[a:b], cut) for a, b, cut in zip(bounds, bounds[1:], cuts, strict=False)])
         return out, np.add.reduceat(each, bounds[:-1])
@@ -133,15 +162,28 @@ class EncoderGuard:
 
 
 @dataclass(frozen=True, slots=True)
+class _Piece:
+    """A stretch of text with its tokens."""
+
+    ids: list[int]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Cut:
     """The windows of a text, and its last line where it is read alone."""
 
-    windows: list[list[int]]
-    line: list[int] | None = None
+    windows: list[_Piece]
+    line: _Piece | None = None
 
     @property
-    def pieces(self) -> list[list[int]]:
+    def pieces(self) -> list[_Piece]:
         return self.windows if self.line is None else [*self.windows, self.line]
+
+
+def _stretch(text: str, whole: Encoding, place: Sequence[int]) -> _Piece:
+    first, last = whole.offsets[place[0]][0], whole.offsets[place[-1]][1]
+    return _Piece([whole.ids[i] for i in place], text[first:last])
 
 
 def _whole(logits: NDArray[np.float32], cut: _Cut) -> NDArray[np.float32]:

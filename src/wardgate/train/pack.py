@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,8 +16,7 @@ from wardgate.engine.bundle import ENCODER, MANIFEST, NGRAMS, load_bundle, write
 from wardgate.engine.canary import canary_texts
 from wardgate.engine.evidence import merge_views
 from wardgate.guards import View
-from wardgate.guards.blend import BlendGuard
-from wardgate.guards.encoder import EncoderGuard, EncoderSettings
+from wardgate.guards.encoder import Beside, EncoderGuard, EncoderSettings
 from wardgate.hazards import HAZARDS, WARDGATE
 from wardgate.normalise import normalise
 from wardgate.train.export import export_onnx
@@ -132,31 +131,36 @@ def pack_blend(
         splits: `calibrate` and `held-back`.
         out: the new bundle's folder.
         version: its version.
-        share: what the logits of the n-grams are multiplied with. See `guards.blend`.
+        share: what the logits of the n-grams are multiplied with. See `guards.encoder`.
 
     Returns:
         The manifest, with the held-back figures under `measured`.
 
     Raises:
         BundleError: if a folder holds no whole bundle.
-        ValueError: if a bundle is of another kind, or both name other labels.
+        ValueError: if a bundle is of another kind.
     """
-    guards = [load_bundle(folder).guard for folder in (deep, wide)]
+    encoder: Any = load_bundle(deep).guard
+    ngrams: Any = load_bundle(wide).guard
     cards = [json.loads((folder / MANIFEST).read_text("utf-8")) for folder in (deep, wide)]
-    for folder, card, kind in zip((deep, wide), cards, ("encoder", "ngrams"), strict=True):
-        if card["kind"] != kind:
-            raise ValueError(f"{folder} is a bundle of kind {card['kind']!r}, not {kind!r}")
+    kinds = [card["kind"] for card in cards]
+    if kinds != ["encoder", "ngrams"]:
+        raise ValueError(
+            f"{deep} and {wide} are bundles of kind {kinds[0]!r} and {kinds[1]!r}, not 'encoder' and 'ngrams'"
+        )
     out.mkdir(parents=True, exist_ok=True)
     for folder, files in ((deep, ENCODER), (wide, NGRAMS)):
         for file in files:
             shutil.copy(folder / file, out / file)
-    joined: dict[str, object] = {
+    model, tokenizer = (out / file for file in ENCODER)
+    guard = EncoderGuard(name, model, tokenizer, settings=encoder.settings, beside=Beside(ngrams, share))
+    card: dict[str, object] = {
         "kind": "blend",
         "licence": cards[0]["licence"],
         "settings": {"encoder": cards[0]["settings"], "ngrams": cards[1]["settings"], "share": share},
         "of": [{key: card[key] for key in ("name", "version", "kind")} for card in cards],
     }
-    return finish(BlendGuard(name, guards[0], guards[1], share), splits, out, version=version, card=joined)
+    return finish(guard, splits, out, version=version, card=card)
 
 
 def finish(
