@@ -350,7 +350,7 @@ def test_an_encoder_and_n_grams_become_one_bundle(base, tmp_path):
     assert [(part["kind"], part["version"]) for part in manifest["of"]] == [("encoder", "1"), ("ngrams", "2")]
     views = [View("cheese hurt you"), View("")]
     z = [load_bundle(folder).guard.score(views).logits for folder in (deep, wide, both)]
-    np.testing.assert_allclose(z[2], z[0] + 0.5 * z[1], rtol=1e-5)
+    np.testing.assert_allclose(z[2], z[0] + 0.5 * np.maximum(z[1], -1), rtol=1e-5)
     for one, other in ((wide, deep), (both, wide)):
         with pytest.raises(ValueError, match="not 'encoder' and 'ngrams'"):
             pack_blend("toy", one, other, splits, tmp_path / "other", version="0", share=0.5)
@@ -395,6 +395,12 @@ def test_n_grams_are_asked_about_the_same_pieces_as_the_encoder(tmp_path, model)
     assert windows[0][0] == 0
     assert ends[-1] == len(long)
     assert all(start < end for (start, _), end in zip(windows[1:], ends, strict=False))
+
+
+def test_harmless_words_take_no_more_than_the_floor():
+    words = Counted()
+    words.logits = lambda texts: np.array([[-9.0, 3.0]] * len(texts), dtype=np.float32)
+    np.testing.assert_allclose(Beside(words, 0.5, floor=-2).adds(["a", "b"]), [[-1, 1.5]] * 2)
 
 
 def test_n_grams_of_other_labels_do_not_go_beside(tmp_path, model):

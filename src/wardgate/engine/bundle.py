@@ -91,7 +91,8 @@ def _guard(folder: Path, manifest: dict[str, Any], labels: LabelMap) -> Guard:
         return _ngrams(folder, name, sizes, labels)
     beside = None
     if manifest["kind"] == "blend":
-        beside = Beside(_ngrams(folder, name, sizes["ngrams"], labels), float(sizes["share"]))
+        ngrams = _ngrams(folder, name, sizes["ngrams"], labels)
+        beside = Beside(ngrams, float(sizes["share"]), float(sizes["floor"]))
         sizes = sizes["encoder"]
     model, tokenizer = (folder / file for file in ENCODER)
     return EncoderGuard(name, model, tokenizer, labels=labels, settings=EncoderSettings(**sizes), beside=beside)

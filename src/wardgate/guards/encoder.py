@@ -64,10 +64,18 @@ class Beside:
     Attributes:
         guard: the n-grams, with the encoder's labels.
         share: what their logits are multiplied with before they are added.
+        floor: their lowest logit that counts. N-grams average over a piece, so that harmless words around a harmful
+            request drag them down without limit; what they can take from the encoder's logit is `share` times this.
     """
 
     guard: NgramGuard
     share: float
+    floor: float = -1.0
+
+    def adds(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """What is added to the encoder's logits of these texts. *Shape:* float32 (n, labels)."""
+        counted: NDArray[np.float32] = np.maximum(self.guard.logits(texts), np.float32(self.floor))
+        return np.float32(self.share) * counted
 
 
 class EncoderGuard:
@@ -142,7 +150,7 @@ class EncoderGuard:
             started = time.perf_counter()
             z[group] = self._run([pieces[i].ids for i in group])
             if self._beside is not None:
-                z[group] += self._beside.share * self._beside.guard.logits([pieces[i].text for i in group])
+                z[group] += self._beside.adds([pieces[i].text for i in group])
             spent = (time.perf_counter() - started) * 1000
             total = sum(len(pieces[i].ids) + 2 for i in group)
             each[group] = [spent * (len(pieces[i].ids) + 2) / total for i in group]

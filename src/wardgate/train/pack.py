@@ -153,11 +153,17 @@ def pack_blend(
         for file in files:
             shutil.copy(folder / file, out / file)
     model, tokenizer = (out / file for file in ENCODER)
-    guard = EncoderGuard(name, model, tokenizer, settings=encoder.settings, beside=Beside(ngrams, share))
+    beside = Beside(ngrams, share)
+    guard = EncoderGuard(name, model, tokenizer, settings=encoder.settings, beside=beside)
     card: dict[str, object] = {
         "kind": "blend",
         "licence": cards[0]["licence"],
-        "settings": {"encoder": cards[0]["settings"], "ngrams": cards[1]["settings"], "share": share},
+        "settings": {
+            "encoder": cards[0]["settings"],
+            "ngrams": cards[1]["settings"],
+            "share": share,
+            "floor": beside.floor,
+        },
         "of": [{key: card[key] for key in ("name", "version", "kind")} for card in cards],
     }
     return finish(guard, splits, out, version=version, card=card)
