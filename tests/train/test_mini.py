@@ -28,7 +28,7 @@ from wardgate.train.export import export_onnx, q4_blocks  # noqa: E402
 from wardgate.train.mini import Settings, Split, averaged, fit  # noqa: E402
 from wardgate.train.mini_data import WEAK_SAFE, code_switch, lexicon, split_of, targets  # noqa: E402
 from wardgate.train.nano import NanoSettings, train_nano  # noqa: E402
-from wardgate.train.pack import deployed_logits, pack, pack_blend  # noqa: E402
+from wardgate.train.pack import deployed_logits, finish, joined, pack  # noqa: E402
 from wardgate.train.shallow import thinned  # noqa: E402
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed  # noqa: E402
 from wardgate.train.written import benign_requests, of_groups, requests, templates, works  # noqa: E402
@@ -345,7 +345,8 @@ def test_an_encoder_and_n_grams_become_one_bundle(base, tmp_path):
     compact(deep)
     pack(EncoderGuardModel.from_base(base, 13), splits, deep, name="deep", version="1")
     train_nano(splits, wide, NanoSettings(epochs=2, batch=32, rate=0.02), version="2", report=lambda *_: None)
-    manifest = pack_blend("toy", deep, wide, splits, both, version="3", share=0.5)
+    guard, card = joined("toy", deep, wide, both, share=0.5)
+    manifest = finish(guard, splits, both, version="3", card=card)
     assert manifest["measured"]["auroc"] > 0.9
     assert [(part["kind"], part["version"]) for part in manifest["of"]] == [("encoder", "1"), ("ngrams", "2")]
     views = [View("cheese hurt you"), View("")]
@@ -353,7 +354,7 @@ def test_an_encoder_and_n_grams_become_one_bundle(base, tmp_path):
     np.testing.assert_allclose(z[2], z[0] + 0.5 * np.maximum(z[1], -1), rtol=1e-5)
     for one, other in ((wide, deep), (both, wide)):
         with pytest.raises(ValueError, match="not 'encoder' and 'ngrams'"):
-            pack_blend("toy", one, other, splits, tmp_path / "other", version="0", share=0.5)
+            joined("toy", one, other, tmp_path / "other", share=0.5)
     (both / "weights.safetensors").write_bytes(b"x")
     with pytest.raises(BundleError, match=r"weights\.safetensors is damaged"):
         load_bundle(both)

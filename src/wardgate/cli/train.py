@@ -73,10 +73,10 @@ def blend(
     """
     with told():
         from wardgate.train.mini import Settings, build_splits
-        from wardgate.train.pack import pack_blend
+        from wardgate.train.pack import finish, joined
 
-        splits = build_splits(pool, Settings(seed=seed))
-        manifest = pack_blend(name, deep, wide, splits, out, version=version, share=share)
+        guard, card = joined(name, deep, wide, out, share=share)
+        manifest = finish(guard, build_splits(pool, Settings(seed=seed)), out, version=version, card=card)
     typer.echo(f"held-back figures: {manifest['measured']}")
     typer.echo(f"bundle written to {out}")
 

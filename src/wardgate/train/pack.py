@@ -119,22 +119,18 @@ def pack_encoder(name: str, splits: dict[str, Split], out: Path, *, version: str
     return finish(guard, splits, out, version=version, card=card)
 
 
-def pack_blend(
-    name: str, deep: Path, wide: Path, splits: dict[str, Split], out: Path, *, version: str, share: float
-) -> dict[str, object]:
-    """Join the bundles of an encoder and of n-grams into one, which is calibrated and measured as a whole.
+def joined(name: str, deep: Path, wide: Path, out: Path, *, share: float) -> tuple[EncoderGuard, dict[str, object]]:
+    """The bundles of an encoder and of n-grams as one guard, its files in `out`; `finish` calibrates it as a whole.
 
     Args:
         name: the guard's name.
         deep: folder of a bundle of kind `encoder`.
         wide: folder of a bundle of kind `ngrams`.
-        splits: `calibrate` and `held-back`.
         out: the new bundle's folder.
-        version: its version.
         share: what the logits of the n-grams are multiplied with. See `guards.encoder`.
 
     Returns:
-        The manifest, with the held-back figures under `measured`.
+        The guard, and the card that `finish` takes.
 
     Raises:
         BundleError: if a folder holds no whole bundle.
@@ -166,7 +162,7 @@ def pack_blend(
         },
         "of": [{key: card[key] for key in ("name", "version", "kind")} for card in cards],
     }
-    return finish(guard, splits, out, version=version, card=card)
+    return guard, card
 
 
 def finish(
