@@ -148,9 +148,10 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(6.4, 4))
     for r in rows:
-        below = -14 if "float32" in r["model"] else 6
-        axes.scatter(r["speed"], r["auprc"], s=3 * r["mb"], alpha=0.7)
-        axes.annotate(r["model"], (r["speed"], r["auprc"]), textcoords="offset points", xytext=(8, below), fontsize=8)
+        axes.scatter(r["speed"], r["auprc"], s=3 * r["mb"], alpha=0.7, label=f"{r['model']} ({r['mb']:.0f} MB)")
+    marks = axes.legend(fontsize=8, loc="lower left").legend_handles
+    for mark in marks:
+        mark.set_sizes([40])
     axes.margins(0.15)
     axes.set_xlabel("speed, whole 8-bit model = 1 (area: size of the file)")
     axes.set_ylabel("AUPRC of unsafe, held-back rows")
