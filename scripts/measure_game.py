@@ -2,10 +2,8 @@ r"""Whether the game pays: evasion before and after two rounds, on attacks and t
 
     python scripts/measure_game.py --pool POOL --out RUN [--rows 16000]
 
-    python scripts/measure_game.py --pool POOL --out RUN --base BASE --start MINI --paired [--rows 10000]
-
-    python scripts/measure_game.py --pool POOL --out RUN --base BASE --start MINI --layers 4 --teach 300 \
-        --paired --mirrored 0.5 --views --at-point --longest 200
+    python scripts/measure_game.py --pool POOL --out RUN --base BASE --start MINI --layers 4 --teach 500 \
+        --k 8 --hardest 2 --views --at-point --longest 200
 
 Trains the n-gram guard on a part of the pool, or goes on from a finished run of `wardgate train mini`, or from a
 shallower student of one that is taught first without any attack; plays two rounds of the laptop game with one part of
@@ -319,9 +317,8 @@ def arguments() -> argparse.Namespace:
     reader.add_argument("--no-control", action="store_true")
     reader.add_argument("--paired", action="store_true", help="see Rules.paired")
     reader.add_argument("--mirrored", type=float, default=0.0, help="see EditGenerator.mirrored")
-    reader.add_argument("--longest", type=int, help="see Rules.longest")
-    reader.add_argument("--drawn", type=int, help="see Rules.drawn")
-    reader.add_argument("--hardest", type=int, help="see Rules.hardest")
+    for name in ("longest", "drawn", "hardest"):
+        reader.add_argument(f"--{name}", type=int, help=f"see Rules.{name}")
     reader.add_argument("--views", action="store_true", help="see Mini.views")
     reader.add_argument("--at-point", action="store_true", help="see AtPoint; in place of --threshold")
     reader.add_argument("--half", choices=("all", "validation", "test"), default="all")
@@ -350,8 +347,9 @@ def played(given: argparse.Namespace, parts: Parts, trainee: Trainee, say: Calla
         "played": PLAYED,
         "generator": [given.beta, given.mirrored],
         "at": given.at_point,
+        "layers": given.layers,
+        "recipe": [given.epochs, given.rate, given.views],
     }
-    kept |= {"layers": given.layers, "recipe": [given.epochs, given.rate, given.views]}
     player = AtPoint(trainee, tuple(plain_safe(parts)[:1000]), FALSE_POSITIVES) if given.at_point else trainee
     ledger = Ledger(given.out / "game", rules.as_dict() | kept)
     game = Game(parts.train, rules, Players(generator, KeepsLabel(), player), ledger, detect_language, say)
