@@ -400,8 +400,18 @@ def test_n_grams_are_asked_about_the_same_pieces_as_the_encoder(tmp_path, model)
 
 def test_harmless_words_take_no_more_than_the_floor():
     words = Counted()
-    words.logits = lambda texts: np.array([[-9.0, 3.0]] * len(texts), dtype=np.float32)
-    np.testing.assert_allclose(Beside(words, 0.5, floor=-2).adds(["a", "b"]), [[-1, 1.5]] * 2)
+    words.logits = lambda texts: np.array([[-9.0] * 12 + [3.0]] * len(texts), dtype=np.float32)
+    np.testing.assert_allclose(Beside(words, 0.5, floor=-2).adds(["a", "b"]), [[-1] * 12 + [1.5]] * 2)
+
+
+def test_pieces_of_few_tokens_and_many_letters_are_asked_about_a_few_at_a_time():
+    words, asked = Counted(), []
+    kept = words.logits
+    words.logits = lambda texts: asked.append(sum(map(len, texts))) or kept(texts)
+    texts = [" " * 30_000, "a", "b" * 20_000, "", "c" * 15_000, " " * 100_000]
+    np.testing.assert_allclose(Beside(words, 0.5).adds(texts)[:, 0], [len(t) / 2 for t in texts])
+    assert sorted(words.pieces) == sorted(texts)
+    assert max(a for a in asked if a != 100_000) <= 40_000
 
 
 def test_n_grams_of_other_labels_do_not_go_beside(tmp_path, model):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wardgate.guards.batching import plan_batches, windows
+from wardgate.guards.ngrams import BATCH
 from wardgate.guards.scores import Link, Scores, View
 from wardgate.guards.windows import mean_odds
 from wardgate.hazards import WARDGATE, LabelMap
@@ -74,7 +75,10 @@ class Beside:
 
     def adds(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """What is added to the encoder's logits of these texts. *Shape:* float32 (n, labels)."""
-        counted: NDArray[np.float32] = np.maximum(self.guard.logits(texts), np.float32(self.floor))
+        counted = np.empty((len(texts), len(self.guard.labels.labels)), dtype=np.float32)
+        # A piece has few tokens but may have many letters: spaces, or one endless word.
+        for group in plan_batches([len(t) + 2 for t in texts], BATCH):
+            counted[group] = np.maximum(self.guard.logits([texts[i] for i in group]), self.floor)
         return np.float32(self.share) * counted
 
 

@@ -36,7 +36,7 @@ _MIX = np.uint64(0xFF51AFD7ED558CCD)
 """From MurmurHash3's 64-bit finaliser."""
 _KIND = np.array([0x1F83D9ABFB41BD6B, 0x5BE0CD19137E2179, 0x9B05688C2B3E6C1F, 0x510E527FADE682D1], dtype=np.uint64)
 """Keep features of one kind apart from another's; from the initial values of SHA-512 (FIPS 180-4, 5.3.5)."""
-_BATCH = 40_000
+BATCH = 40_000
 """Letters per run: its arrays stay inside a core's cache."""
 
 
@@ -190,7 +190,7 @@ class NgramGuard:
             owner += [row] * len(cut)
         logits = np.full((len(batch), len(self.labels.labels)), np.nan, dtype=np.float32)
         ms = np.zeros(len(batch), dtype=np.float32)
-        for group in plan_batches([len(p) + 2 for p in pieces], _BATCH):
+        for group in plan_batches([len(p) + 2 for p in pieces], BATCH):
             started = time.perf_counter()
             rows = [owner[i] for i in group]
             found = self.logits([pieces[i] for i in group])
