@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -460,8 +461,8 @@ def test_the_hardest_rewrites_are_those_of_each_seed_that_lose_the_most(drawn_, 
     ]
     found = game_hardest(made, each)
     for seed in "abc":
-        offered = sorted(s.p if s.unsafe else 1 - s.p for s in made if s.seed == seed and not s.dropped)
-        assert sorted(s.p if s.unsafe else 1 - s.p for s in found if s.seed == seed) == offered[:each]
+        lost = [-math.log(max(s.p if s.unsafe else 1 - s.p, 1e-6)) for s in made if s.seed == seed and not s.dropped]
+        assert [s.reward for s in found if s.seed == seed] == sorted(lost, reverse=True)[:each]
 
 
 def test_a_game_for_the_hardest_shows_every_seed_as_often(tmp_path):
