@@ -234,7 +234,7 @@ def taught(given: argparse.Namespace, say: Callable[[str], None]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(given.seed)
     teacher, tokenizer = open_run(given.base, given.start)
-    student = thinned(teacher, given.layers, evenly=True)
+    student = thinned(teacher, given.layers, spread=True)
     settings = replace(shallow_settings(Settings(seed=given.seed)), attacks=0.0)
     lessons = parts_of(given.pool, given.teach * 100, given.seed).train
 

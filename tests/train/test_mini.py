@@ -23,7 +23,7 @@ from wardgate.guards.encoder import Beside, EncoderGuard, EncoderSettings  # noq
 from wardgate.hazards import HAZARDS, LABEL_MAPS, WARDGATE, Hazard  # noqa: E402
 from wardgate.normalise import normalise  # noqa: E402
 from wardgate.train.augment import attacked, batches  # noqa: E402
-from wardgate.train.encoder_model import EncoderGuardModel, masked_multilabel_loss  # noqa: E402
+from wardgate.train.encoder_model import ByteDropout, EncoderGuardModel, masked_multilabel_loss  # noqa: E402
 from wardgate.train.export import export_onnx, q4_blocks  # noqa: E402
 from wardgate.train.mini import Settings, Split, averaged, fit  # noqa: E402
 from wardgate.train.mini_data import WEAK_SAFE, code_switch, lexicon, split_of, targets  # noqa: E402
@@ -300,14 +300,14 @@ def test_asking_about_a_protected_work_is_harmless_and_so_is_a_free_one_whole():
     assert len({e.text for e in rows}) == len(rows)
 
 
-@pytest.mark.parametrize(("evenly", "kept"), [(False, [0, 1]), (True, [0, 3])])
-def test_a_student_keeps_the_lowest_layers_or_some_taken_evenly(evenly, kept):
+@pytest.mark.parametrize(("spread", "kept"), [(False, [0, 1]), (True, [0, 3])])
+def test_a_student_keeps_the_lowest_layers_or_some_taken_evenly(spread, kept):
     from transformers import BertConfig, BertModel
 
     config = BertConfig(num_hidden_layers=4, hidden_size=16, num_attention_heads=2, intermediate_size=32, vocab_size=50)
     teacher = EncoderGuardModel(BertModel(config, add_pooling_layer=False), 13, 16).eval()
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    student = thinned(teacher, 2, evenly=evenly)
+    student = thinned(teacher, 2, spread=spread)
     assert student.base.config.num_hidden_layers == len(student.base.encoder.layer) == 2
     for mine, number in zip(student.base.encoder.layer, kept, strict=True):
         for a, b in zip(mine.parameters(), teacher.base.encoder.layer[number].parameters(), strict=True):
@@ -315,14 +315,14 @@ def test_a_student_keeps_the_lowest_layers_or_some_taken_evenly(evenly, kept):
             assert a is not b
     ids = torch.tensor([[0, 5, 6, 2]])
     states = teacher.base(input_ids=ids, output_hidden_states=True).hidden_states
-    if not evenly:
+    if not spread:
         torch.testing.assert_close(student.base.eval()(input_ids=ids).last_hidden_state, states[2])
     with torch.no_grad():
         for p in student.parameters():
             p.zero_()
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     with pytest.raises(ValueError, match="1 to 4 layers, not 5"):
-        thinned(teacher, 5, evenly=evenly)
+        thinned(teacher, 5, spread=spread)
 
 
 def test_from_rows_to_a_bundle_that_the_engine_loads(base, tmp_path):
@@ -455,3 +455,28 @@ def test_batching_does_not_change_scores(base, tmp_path, model):
     np.testing.assert_allclose(rows[0], alone, atol=1e-5)
     np.testing.assert_allclose(deployed_logits(guards[0], texts), rows[0], atol=1e-5)
     assert WARDGATE.labels == guards[0].score([View("x")]).labels
+
+
+def test_dropout_by_bytes_drops_its_share_keeps_the_mean_and_is_nothing_in_evaluation():
+    torch.manual_seed(0)
+    dropout, ones = ByteDropout(0.1), torch.ones(400, 501)
+    out = dropout(ones)
+    assert out.unique().tolist() == pytest.approx([0, 256 / 230])
+    assert float((out == 0).float().mean()) == pytest.approx(26 / 256, abs=0.003)
+    assert float(out.mean()) == pytest.approx(1, abs=0.004)
+    assert not torch.equal(dropout(ones) == 0, out == 0)
+    assert dropout.eval()(ones) is ones
+    assert ByteDropout(0.0)(ones) is ones
+
+
+def test_frozen_layers_have_no_dropout_and_do_not_move(base, tmp_path):
+    torch.manual_seed(0)
+    made = EncoderGuardModel.from_base(base, 13)
+    made.freeze(1)
+    made.train()
+    lowest, *others = made.base.encoder.layer
+    assert not lowest.output.dropout.training
+    assert all(layer.output.dropout.training for layer in others)
+    before = {name: value.clone() for name, value in lowest.state_dict().items()}
+    fit(made, toy_split(), compact(tmp_path), replace(SETTINGS, frozen=1), tmp_path, report=lambda *_: None)
+    assert all(torch.equal(value, before[name]) for name, value in lowest.state_dict().items())

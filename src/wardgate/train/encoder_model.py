@@ -8,14 +8,38 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+
+class ByteDropout(nn.Module):
+    """Dropout in steps of 1/256: one random byte an element where `torch.nn.Dropout` draws a whole number.
+
+    On CPUs drawing is most of what dropout costs: a quarter of a training step, and 2 % this way.
+
+    Args:
+        rate: share of elements that are dropped, in steps of 1/256; the rest is scaled up to keep the mean.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.edge = round(rate * 256)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Drop some elements in training; give all back in evaluation."""
+        if not self.training or not self.edge:
+            return states
+        words = torch.empty((states.numel() + 7) // 8, dtype=torch.int64, device=states.device)
+        drawn = words.random_(-(2**63), None).view(torch.uint8)[: states.numel()].view(states.shape)
+        return states * ((drawn >= self.edge).to(states.dtype) * (256 / (256 - self.edge)))
 
 
 class EncoderGuardModel(nn.Module):
     """Multilingual encoder with a multi-label head.
 
     The word embeddings stay frozen: they are most of the parameters, a fine-tuning set touches few of them,
-    and frozen they can be shipped in the 4-bit blocks of ggml's Q4_0 format.
+    and frozen they can be shipped in the 4-bit blocks of ggml's Q4_0 format. Attention has no dropout: on CPUs it
+    keeps attention from its fast forms.
     """
 
     def __init__(self, base: nn.Module, labels: int, hidden: int) -> None:
@@ -24,6 +48,11 @@ class EncoderGuardModel(nn.Module):
         self.dropout = nn.Dropout(0.1)
         self.head = nn.Linear(hidden, labels)
         base.embeddings.word_embeddings.weight.requires_grad_(False)  # type: ignore[union-attr]
+        self._frozen: list[nn.Module] = []
+        for layer in base.encoder.layer:  # type: ignore[union-attr]
+            layer.attention.self.dropout.p = 0.0
+            for part in (layer.attention.output, layer.output):
+                part.dropout = ByteDropout(part.dropout.p)
 
     @classmethod
     def from_base(
@@ -41,7 +70,7 @@ class EncoderGuardModel(nn.Module):
 
         base = BertModel.from_pretrained(folder, add_pooling_layer=False)
         if layers is not None:
-            keep_layers(base, layers)
+            keep_layers(base, evenly(len(base.encoder.layer), layers))
         if keep is not None:
             old = base.embeddings.word_embeddings
             base.embeddings.word_embeddings = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
@@ -51,10 +80,18 @@ class EncoderGuardModel(nn.Module):
         return cls(base, labels, base.config.hidden_size)
 
     def freeze(self, layers: int) -> None:
-        """Keep the embeddings and the lowest layers as they are."""
+        """Keep the embeddings and the lowest layers as they are, without dropout from now on."""
         if layers:
-            for part in (self.base.embeddings, *self.base.encoder.layer[:layers]):  # type: ignore[union-attr, index]
+            self._frozen = [self.base.embeddings, *self.base.encoder.layer[:layers]]  # type: ignore[list-item, union-attr, index]
+            for part in self._frozen:
                 part.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> EncoderGuardModel:
+        """Set the mode of all that is trained; what is frozen stays in evaluation."""
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Score a padded batch.
@@ -73,18 +110,15 @@ class EncoderGuardModel(nn.Module):
         return logits
 
 
-def keep_layers(base: Any, layers: int) -> None:
-    """Leave `layers` layers in an encoder, taken evenly from bottom to top, the first and the last among them."""
-    total = len(base.encoder.layer)
-    chosen = [round(i * (total - 1) / max(layers - 1, 1)) for i in range(layers)]
-    base.encoder.layer = nn.ModuleList(base.encoder.layer[i] for i in chosen)
-    base.config.num_hidden_layers = layers
+def keep_layers(base: Any, numbers: Sequence[int]) -> None:
+    """Leave the layers of these numbers, the lowest being 0, in an encoder."""
+    base.encoder.layer = nn.ModuleList(base.encoder.layer[i] for i in numbers)
+    base.config.num_hidden_layers = len(numbers)
 
 
-def lowest_layers(base: Any, layers: int) -> None:
-    """Leave the lowest `layers` layers in an encoder."""
-    base.encoder.layer = base.encoder.layer[:layers]
-    base.config.num_hidden_layers = layers
+def evenly(total: int, layers: int) -> list[int]:
+    """The numbers of `layers` layers of `total`, taken evenly from bottom to top, the first and the last among them."""
+    return [round(i * (total - 1) / max(layers - 1, 1)) for i in range(layers)]
 
 
 def masked_multilabel_loss(

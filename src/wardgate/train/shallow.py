@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from wardgate.train.augment import batches
-from wardgate.train.encoder_model import EncoderGuardModel, keep_layers, lowest_layers, masked_multilabel_loss
+from wardgate.train.encoder_model import EncoderGuardModel, evenly, keep_layers, masked_multilabel_loss
 from wardgate.train.mini import warmed
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ TEACHER_WEIGHT = 0.7
 """Weight of the teacher's probabilities; the rest goes to the labels."""
 
 
-def thinned(teacher: EncoderGuardModel, layers: int, *, evenly: bool = False) -> EncoderGuardModel:
+def thinned(teacher: EncoderGuardModel, layers: int, *, spread: bool = False) -> EncoderGuardModel:
     """A copy with some of the teacher's layers, and its head.
 
     Args:
         teacher: what is copied.
         layers: how many it keeps.
-        evenly: keep the first, the last, and others evenly between them, instead of the lowest.
+        spread: keep the first, the last, and others evenly between them, instead of the lowest.
 
     Raises:
         ValueError: if the teacher has fewer.
@@ -45,10 +45,7 @@ def thinned(teacher: EncoderGuardModel, layers: int, *, evenly: bool = False) ->
     if not 1 <= layers <= total:
         raise ValueError(f"a student of a {total}-layer teacher has 1 to {total} layers, not {layers}")
     student = copy.deepcopy(teacher)
-    if evenly:
-        keep_layers(student.base, layers)
-    else:
-        lowest_layers(student.base, layers)
+    keep_layers(student.base, evenly(total, layers) if spread else range(layers))
     return student
 
 
