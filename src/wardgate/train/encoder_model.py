@@ -38,8 +38,8 @@ class EncoderGuardModel(nn.Module):
     """Multilingual encoder with a multi-label head.
 
     The word embeddings stay frozen: they are most of the parameters, a fine-tuning set touches few of them,
-    and frozen they can be shipped in the 4-bit blocks of ggml's Q4_0 format. Attention has no dropout: on CPUs it
-    keeps attention from its fast forms.
+    and frozen they can be shipped in the 4-bit blocks of ggml's Q4_0 format. Attention has no dropout, which is
+    slow to draw on CPUs.
     """
 
     def __init__(self, base: nn.Module, labels: int, hidden: int) -> None:
@@ -48,7 +48,6 @@ class EncoderGuardModel(nn.Module):
         self.dropout = nn.Dropout(0.1)
         self.head = nn.Linear(hidden, labels)
         base.embeddings.word_embeddings.weight.requires_grad_(False)  # type: ignore[union-attr]
-        self._frozen: list[nn.Module] = []
         for layer in base.encoder.layer:  # type: ignore[union-attr]
             layer.attention.self.dropout.p = 0.0
             for part in (layer.attention.output, layer.output):
@@ -80,17 +79,22 @@ class EncoderGuardModel(nn.Module):
         return cls(base, labels, base.config.hidden_size)
 
     def freeze(self, layers: int) -> None:
-        """Keep the embeddings and the lowest layers as they are, without dropout from now on."""
+        """Keep the embeddings and the lowest layers as they are; `train` then leaves out their dropout."""
         if layers:
-            self._frozen = [self.base.embeddings, *self.base.encoder.layer[:layers]]  # type: ignore[list-item, union-attr, index]
-            for part in self._frozen:
+            for part in (self.base.embeddings, *self.base.encoder.layer[:layers]):  # type: ignore[union-attr, index]
                 part.requires_grad_(False)
 
     def train(self, mode: bool = True) -> EncoderGuardModel:
-        """Set the mode of all that is trained; what is frozen stays in evaluation."""
+        """Set the mode; what is frozen stays in evaluation.
+
+        On a CPU attention is trained in plain products: PyTorch 2.13's fused one takes five times as long backwards.
+        """
         super().train(mode)
-        for part in self._frozen:
-            part.eval()
+        for part in (self.base.embeddings, *self.base.encoder.layer):  # type: ignore[union-attr, misc]
+            if not any(p.requires_grad for p in part.parameters()):
+                part.eval()
+        plain = mode and self.head.weight.device.type == "cpu"
+        self.base.set_attn_implementation("eager" if plain else "sdpa")  # type: ignore[operator]
         return self
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:

@@ -155,8 +155,6 @@ def fit(
         device: where to compute; on CPUs with bfloat16 instructions autocast halves the time.
     """
     model.freeze(settings.frozen)
-    if device == "cpu":  # the fused attention of PyTorch 2.13 takes five times as long backwards as plain products
-        model.base.set_attn_implementation("eager")  # type: ignore[operator]
     epochs = int(np.ceil(settings.epochs))
     per_epoch = sum(1 for _ in batches(split, tokenizer, settings, 0))
     total = int(per_epoch * settings.epochs)
@@ -203,7 +201,6 @@ def fit(
                 state |= {"schedule": schedule.state_dict(), "rng": torch.get_rng_state(), "running": running}
                 torch.save(state, path.with_suffix(".new"))
                 path.with_suffix(".new").replace(path)
-    model.base.set_attn_implementation("sdpa")  # type: ignore[operator]
 
 
 def warmed(optimizer: torch.optim.Optimizer, steps: int, share: float) -> torch.optim.lr_scheduler.LambdaLR:

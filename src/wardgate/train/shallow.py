@@ -71,8 +71,8 @@ def teach(
         report: called with step, total steps and a running loss.
     """
     teacher.eval()
-    student.train()
     student.base.encoder.requires_grad_(True)
+    student.train()
     optimizer = torch.optim.AdamW(
         [
             {"params": [p for p in student.base.parameters() if p.requires_grad], "lr": settings.rate},
