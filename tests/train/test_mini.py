@@ -128,6 +128,16 @@ def test_trimming_keeps_how_texts_are_cut():
         assert [keep[i] for i in small.encode(text).ids] == full.encode(text).ids
 
 
+def test_a_script_that_the_texts_lack_keeps_its_likeliest_pieces():
+    spec = json.loads(unigram().to_str())
+    words = ["\u2581" + first + second for first in "абв" for second in "гд"]
+    start = len(spec["model"]["vocab"])
+    spec["model"]["vocab"] += [[word, -8.0 + i / 10] for i, word in enumerate(words)]
+    keep = choose_pieces(Tokenizer.from_str(json.dumps(spec)), ["give me some cheese"] * 2, 45)
+    assert [i for i in keep if i >= start] == [start + 2, start + 3, start + 4, start + 5]
+    assert len(keep) == 45
+
+
 @pytest.mark.parametrize("length", [0, 1, 10, 11, 17, 100])
 def test_windows_cover_every_token_and_overlap(length):
     tokens = list(range(length))
@@ -280,12 +290,12 @@ def test_an_unsafe_text_that_is_cut_still_shows_its_start_and_a_safe_one_any_str
 def test_texts_that_were_written_out_are_of_both_sides_and_differ():
     rows = requests()
     assert len({e.text for e in rows}) == len(rows) > 10_000
-    assert len({e.language for e in rows}) == 15
+    assert len({e.language for e in rows}) == 18
     assert {e.kind for e in rows} == {"prompt", "response"}
     for language in {e.language for e in rows}:
         sides = [e.unsafe for e in rows if e.language == language]
-        assert sum(sides) > 20
-        assert sides.count(False) > 40
+        assert sum(sides) > 10
+        assert sides.count(False) > 30
     never = {Hazard.CHILD_SEXUAL_EXPLOITATION, Hazard.INDISCRIMINATE_WEAPONS}
     assert not never & {h for e in rows for h in e.present}
 

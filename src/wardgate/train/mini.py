@@ -59,7 +59,7 @@ class Settings:
 
     seed: int = 20261121
     layers: int = 12
-    vocabulary: int = 64_000
+    vocabulary: int = 70_000
     epochs: float = 0.75
     frozen: int = 4
     batch_tokens: int = 3072

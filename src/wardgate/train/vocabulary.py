@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 SPECIAL = 4
 """XLM-R's first four pieces are special: <s>, <pad>, </s>, <unk>."""
 
-_SCRIPT_SHARE = {"LATIN": 1.0, "ARABIC": 0.08, "CYRILLIC": 0.08, "DEVANAGARI": 0.05, "CJK": 0.08, "HIRAGANA": 0.04}
-_SCRIPT_SHARE |= {"KATAKANA": 0.03, "HANGUL": 0.04, "GREEK": 0.02, "THAI": 0.02}
+_SCRIPT_SHARE = {"ARABIC": 0.07, "CYRILLIC": 0.1, "DEVANAGARI": 0.03, "CJK": 0.12, "HIRAGANA": 0.01, "KATAKANA": 0.01}
+_SCRIPT_SHARE |= {"HANGUL": 0.045, "GREEK": 0.005, "THAI": 0.03}
+"""Places that a script has at least, whatever the texts use: a language that the training texts have little of would
+else be read letter by letter. The rest is Latin."""
 
 
 def script_of(piece: str) -> str:
@@ -29,10 +32,10 @@ def script_of(piece: str) -> str:
 
 
 def choose_pieces(tokenizer: Tokenizer, texts: Iterable[str], size: int) -> list[int]:
-    """Choose the token ids to keep: special pieces, every piece the texts use, then the likeliest of each script.
+    """Choose the token ids to keep: special pieces, single letters, what the texts use, and each script's likeliest.
 
-    Pieces of a Unigram model carry log-probabilities, so "likeliest" is read off the model itself; each script
-    has a share of the places that are left (Latin takes what no other uses).
+    Pieces of a Unigram model carry log-probabilities, so "likeliest" is read off the model itself. What the texts use
+    but once comes after each script's share.
 
     Args:
         tokenizer: the full tokenizer.
@@ -48,17 +51,18 @@ def choose_pieces(tokenizer: Tokenizer, texts: Iterable[str], size: int) -> list
         for encoding in tokenizer.encode_batch(batch[start : start + 2048]):
             used.update(encoding.ids)
     vocabulary = json.loads(tokenizer.to_str())["model"]["vocab"]
-    keep = set(range(SPECIAL)) | {i for i, _ in used.most_common(size - SPECIAL)}
-    keep |= {i for i, (piece, _) in enumerate(vocabulary) if len(piece) == 1 and script_of(piece) in _SCRIPT_SHARE}
-    room = size - len(keep)
-    ranked = sorted((i for i in range(SPECIAL, len(vocabulary)) if i not in keep), key=lambda i: -vocabulary[i][1])
-    left = {script: int(room * share) for script, share in _SCRIPT_SHARE.items()}
-    for i in ranked:
-        script = script_of(vocabulary[i][0]) or "LATIN"
-        if len(keep) < size and left.get(script, 0) > 0:
-            keep.add(i)
-            left[script] -= 1
-    return sorted(keep)[:size]
+    scripts = [script_of(piece) for piece, _ in vocabulary]
+    ranked = sorted(range(SPECIAL, len(vocabulary)), key=lambda i: -vocabulary[i][1])
+    keep = dict.fromkeys(range(SPECIAL))
+    keep |= dict.fromkeys(i for i in ranked if len(vocabulary[i][0]) == 1 and scripts[i] in {"LATIN", *_SCRIPT_SHARE})
+    keep |= dict.fromkeys(i for i, count in used.most_common() if count > 1)
+    have = Counter(scripts[i] for i in list(keep)[:size])
+    for script, share in _SCRIPT_SHARE.items():
+        likeliest = (i for i in ranked if scripts[i] == script and i not in keep)
+        keep |= dict.fromkeys(islice(likeliest, max(0, int(size * share) - have[script])))
+    keep |= dict.fromkeys(used)
+    keep |= dict.fromkeys(i for i in ranked if scripts[i] in {"LATIN", ""})
+    return sorted(islice(keep, size))
 
 
 def trimmed(tokenizer: Tokenizer, keep: list[int]) -> Tokenizer:
