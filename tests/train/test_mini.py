@@ -25,7 +25,7 @@ from wardgate.normalise import normalise  # noqa: E402
 from wardgate.train.augment import attacked, batches  # noqa: E402
 from wardgate.train.encoder_model import ByteDropout, EncoderGuardModel, masked_multilabel_loss  # noqa: E402
 from wardgate.train.export import export_onnx, q4_blocks  # noqa: E402
-from wardgate.train.mini import Settings, Split, averaged, fit  # noqa: E402
+from wardgate.train.mini import EMBEDDINGS, Settings, Split, averaged, exchanged, fit  # noqa: E402
 from wardgate.train.mini_data import WEAK_SAFE, code_switch, lexicon, split_of, targets  # noqa: E402
 from wardgate.train.nano import NanoSettings, train_nano  # noqa: E402
 from wardgate.train.pack import deployed_logits, finish, joined, pack  # noqa: E402
@@ -258,6 +258,15 @@ def test_the_mean_of_runs_is_the_mean_of_their_weights(tmp_path):
     (tmp_path / "b" / "keep.json").write_text("[0, 2]")
     with pytest.raises(ValueError, match="different vocabularies"):
         averaged([tmp_path / "a", tmp_path / "b"])
+
+
+def test_pieces_are_exchanged_where_training_left_the_embeddings_alone(base):
+    had, keep = [0, 1, 2, 3, 10, 11], [0, 1, 2, 3, 11, 20, 21]
+    old, new = (EncoderGuardModel.from_base(base, 13, keep=k).state_dict()[EMBEDDINGS] for k in (had, keep))
+    assert exchanged(old, had, new, keep).equal(new)
+    old[5] += 0.1
+    with pytest.raises(ValueError, match="keep their vocabulary: 6 pieces"):
+        exchanged(old, had, new, keep)
 
 
 def test_an_unsafe_text_is_never_shown_as_garble():

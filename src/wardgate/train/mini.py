@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 CHECKPOINT_EVERY, REPORT_EVERY = 500, 20
 """In steps."""
 
+EMBEDDINGS = "base.embeddings.word_embeddings.weight"
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -255,6 +257,26 @@ def averaged(runs: Sequence[Path]) -> dict[str, torch.Tensor]:
     return {name: torch.stack([s[name].float() for s in states]).mean(0) for name in states[0]}
 
 
+def exchanged(old: torch.Tensor, had: list[int], base: torch.Tensor, keep: list[int]) -> torch.Tensor:
+    """Word embeddings of another vocabulary: the base's, which they are where training left them frozen.
+
+    Args:
+        old: a run's embeddings, float32 of shape (pieces, width).
+        had: the base's id of each of its pieces.
+        base: the base's embeddings of the pieces wanted, float32 of shape (pieces, width).
+        keep: the base's id of each of them.
+
+    Raises:
+        ValueError: if the run trained its embeddings, so that new pieces would not fit among them.
+    """
+    place = {piece: i for i, piece in enumerate(had)}
+    shared = [(place[piece], i) for i, piece in enumerate(keep) if piece in place]
+    before, now = (torch.tensor(side) for side in zip(*shared, strict=True))
+    if not torch.allclose(old[before], base[now], atol=1e-6):
+        raise ValueError(f"runs that trained their word embeddings keep their vocabulary: {len(had)} pieces")
+    return base.clone()
+
+
 def _tokenizer(run: Path) -> Tokenizer:
     tokenizer = Tokenizer.from_file(str(run / "tokenizer.json"))
     tokenizer.encode_special_tokens = True  # a user may type "</s>": it is text, not structure
@@ -279,23 +301,25 @@ def train_mini(
         out: where the run's state and its results go.
         settings: the recipe.
         report: called with step, total steps and a running loss.
-        starts: folders of finished runs of one vocabulary to go on from: the mean of their weights is taken over.
+        starts: folders of finished runs of one vocabulary to go on from: the mean of their weights is taken over, and
+            their vocabulary unless it is of another size than the recipe's.
         also: more rows to train on.
 
     Raises:
         FileNotFoundError: if the pool or the base is not there.
+        ValueError: if the starts' vocabularies differ, or are not the recipe's size and their embeddings were trained.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     splits = build_splits(pool, settings, also)
     full = Tokenizer.from_file(str(base / "tokenizer.json"))
     keep_path = out / "keep.json"
-    if starts and not keep_path.exists():
-        keep_path.write_text((starts[0] / "keep.json").read_text())
+    started = json.loads((starts[0] / "keep.json").read_text()) if starts else []
     if keep_path.exists():
         keep = json.loads(keep_path.read_text())
     else:
-        keep = choose_pieces(full, splits["train"].texts, settings.vocabulary)
+        fits = len(started) == settings.vocabulary
+        keep = started if fits else choose_pieces(full, splits["train"].texts, settings.vocabulary)
         keep_path.write_text(json.dumps(keep))
     tokenizer = trimmed(full, keep)
     save_compact(tokenizer, out / "tokenizer.json")
@@ -306,7 +330,10 @@ def train_mini(
         model.load_state_dict(torch.load(weights, weights_only=True))
     else:
         if starts:
-            model.load_state_dict(averaged(starts))
+            state = averaged(starts)
+            if started != keep:
+                state[EMBEDDINGS] = exchanged(state[EMBEDDINGS], started, model.state_dict()[EMBEDDINGS], keep)
+            model.load_state_dict(state)
         fit(model, splits["train"], tokenizer, settings, out, report=report)
         torch.save(model.state_dict(), weights)
         (out / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
