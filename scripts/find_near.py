@@ -11,7 +11,6 @@ with `--drop` they are taken out of `requests.jsonl`.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import sys
 from pathlib import Path
@@ -19,23 +18,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from find_doubtful import embedded
+from measure_sources import BENIGN, HARMFUL
+
+from wardgate.data.pool import read_pool_file
+from wardgate.train.written import requests
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PROMPTS = ("harmbench", "strongreject", "jailbreakbench", "simplesafetytests", "tdc2023", "arena_hard", "pubmedqa")
 WRITTEN = Path(__file__).parent.parent / "src/wardgate/train/words/requests.jsonl"
-
-
-def bench_prompts(data: Path) -> tuple[list[str], list[str]]:
-    """Prompts of the development benchmarks, and the set of each."""
-    texts, sets = [], []
-    for name in PROMPTS:
-        with gzip.open(data / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
-            rows = [json.loads(line)["text"] for line in lines]
-        texts += rows
-        sets += [name] * len(rows)
-    return texts, sets
 
 
 def directions(points: NDArray[np.float32], origin: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -53,20 +44,20 @@ def main() -> None:
     reader.add_argument("--foreign", type=float, default=0.6)
     reader.add_argument("--drop", action="store_true")
     given = reader.parse_args()
-    lines = WRITTEN.read_text("utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    prompts, sets = bench_prompts(given.data)
-    known = embedded(given.base, prompts)
+    rows = requests()
+    prompts = [e for name in (*HARMFUL, *BENIGN) for e in read_pool_file(given.data / f"{name}.jsonl.gz")]
+    known = embedded(given.base, [e.text for e in prompts])
     origin = known.mean(0)
-    cosines = directions(embedded(given.base, [r["text"] for r in rows]), origin) @ directions(known, origin).T
+    cosines = directions(embedded(given.base, [e.text for e in rows]), origin) @ directions(known, origin).T
     nearest, highest = cosines.argmax(1), cosines.max(1)
-    bounds = np.array([given.above if r["language"] == "en" else given.foreign for r in rows])
+    bounds = np.array([given.above if e.language == "en" else given.foreign for e in rows])
     near = highest > bounds
     for i in np.flatnonzero(near)[np.argsort(-highest[near])]:
-        found = {"cosine": round(float(highest[i]), 3), "set": sets[nearest[i]], "text": rows[i]["text"]}
+        found = {"cosine": round(float(highest[i]), 3), "set": prompts[nearest[i]].source, "text": rows[i].text}
         sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
     sys.stderr.write(f"{near.sum()} of {len(rows)} written texts are near\n")
     if given.drop:
+        lines = WRITTEN.read_text("utf-8").splitlines()
         kept = [line for line, out in zip(lines, near, strict=True) if not out]
         WRITTEN.write_text("".join(f"{line}\n" for line in kept), "utf-8")
 

@@ -27,7 +27,7 @@ from wardgate.guards.encoder import EncoderGuard
 from wardgate.hazards import WARDGATE
 from wardgate.train.encoder_model import EncoderGuardModel
 from wardgate.train.export import export_onnx
-from wardgate.train.mini import Settings, Split, build_splits, open_run
+from wardgate.train.mini import Settings, Split, build_splits, open_run, pieces_of, take_over
 from wardgate.train.shallow import shallow_settings, teach, thinned
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed
 
@@ -105,8 +105,7 @@ def with_vocabulary(
     keep = choose_pieces(full, split.texts, size)
     save_compact(trimmed(full, keep), folder / "tokenizer.json")
     model = EncoderGuardModel.from_base(given.base, len(WARDGATE.labels), keep=keep)
-    learnt = {name: value for name, value in teacher.state_dict().items() if "word_embeddings" not in name}
-    model.load_state_dict(learnt, strict=False)
+    take_over(model, keep, teacher.state_dict(), pieces_of(given.run))
     return model
 
 

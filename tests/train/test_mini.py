@@ -25,7 +25,7 @@ from wardgate.normalise import normalise  # noqa: E402
 from wardgate.train.augment import attacked, batches  # noqa: E402
 from wardgate.train.encoder_model import ByteDropout, EncoderGuardModel, masked_multilabel_loss  # noqa: E402
 from wardgate.train.export import export_onnx, q4_blocks  # noqa: E402
-from wardgate.train.mini import EMBEDDINGS, Settings, Split, averaged, exchanged, fit  # noqa: E402
+from wardgate.train.mini import EMBEDDINGS, Settings, Split, averaged, fit, take_over  # noqa: E402
 from wardgate.train.mini_data import WEAK_SAFE, code_switch, lexicon, split_of, targets  # noqa: E402
 from wardgate.train.nano import NanoSettings, train_nano  # noqa: E402
 from wardgate.train.pack import deployed_logits, finish, joined, pack  # noqa: E402
@@ -136,6 +136,12 @@ def test_a_script_that_the_texts_lack_keeps_its_likeliest_pieces():
     keep = choose_pieces(Tokenizer.from_str(json.dumps(spec)), ["give me some cheese"] * 2, 45)
     assert [i for i in keep if i >= start] == [start + 2, start + 3, start + 4, start + 5]
     assert len(keep) == 45
+
+
+def test_a_small_vocabulary_keeps_what_the_texts_use_before_single_letters():
+    texts = ["give me some cheese"] * 2
+    used = [i for i in unigram().encode(texts[0]).ids if i >= 4]
+    assert choose_pieces(unigram(), texts, 4 + len(used)) == [0, 1, 2, 3, *sorted(used)]
 
 
 @pytest.mark.parametrize("length", [0, 1, 10, 11, 17, 100])
@@ -262,11 +268,18 @@ def test_the_mean_of_runs_is_the_mean_of_their_weights(tmp_path):
 
 def test_pieces_are_exchanged_where_training_left_the_embeddings_alone(base):
     had, keep = [0, 1, 2, 3, 10, 11], [0, 1, 2, 3, 11, 20, 21]
-    old, new = (EncoderGuardModel.from_base(base, 13, keep=k).state_dict()[EMBEDDINGS] for k in (had, keep))
-    assert exchanged(old, had, new, keep).equal(new)
-    old[5] += 0.1
+    run, fresh, same = (EncoderGuardModel.from_base(base, 13, keep=k) for k in (had, keep, had))
+    with torch.no_grad():
+        run.head.bias.fill_(2.5)
+    new, state = fresh.state_dict()[EMBEDDINGS].clone(), run.state_dict()
+    take_over(fresh, keep, state, had)
+    assert fresh.state_dict()[EMBEDDINGS].equal(new)
+    assert fresh.head.bias.eq(2.5).all()
+    state[EMBEDDINGS][5] += 0.1
     with pytest.raises(ValueError, match="keep their vocabulary: 6 pieces"):
-        exchanged(old, had, new, keep)
+        take_over(fresh, keep, state, had)
+    take_over(same, had, state, had)
+    assert same.state_dict()[EMBEDDINGS].equal(state[EMBEDDINGS])
 
 
 def test_an_unsafe_text_is_never_shown_as_garble():
@@ -303,8 +316,8 @@ def test_texts_that_were_written_out_are_of_both_sides_and_differ():
     assert {e.kind for e in rows} == {"prompt", "response"}
     for language in {e.language for e in rows}:
         sides = [e.unsafe for e in rows if e.language == language]
-        assert sum(sides) > 10
-        assert sides.count(False) > 30
+        assert sum(sides) > 20
+        assert sides.count(False) > 40
     never = {Hazard.CHILD_SEXUAL_EXPLOITATION, Hazard.INDISCRIMINATE_WEAPONS}
     assert not never & {h for e in rows for h in e.present}
 

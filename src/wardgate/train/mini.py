@@ -24,7 +24,7 @@ from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed
 from wardgate.train.written import benign_requests, in_languages, of_groups, own_source, requests, templates, works
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -239,7 +239,7 @@ def open_run(base: Path, run: Path, layers: int | None = None) -> tuple[EncoderG
     Raises:
         FileNotFoundError: if one of its files is not there.
     """
-    keep = json.loads((run / "keep.json").read_text())
+    keep = pieces_of(run)
     model = EncoderGuardModel.from_base(base, len(WARDGATE.labels), layers=layers, keep=keep)
     model.load_state_dict(torch.load(run / "model.pt", weights_only=True))
     return model.eval(), _tokenizer(run)
@@ -257,24 +257,32 @@ def averaged(runs: Sequence[Path]) -> dict[str, torch.Tensor]:
     return {name: torch.stack([s[name].float() for s in states]).mean(0) for name in states[0]}
 
 
-def exchanged(old: torch.Tensor, had: list[int], base: torch.Tensor, keep: list[int]) -> torch.Tensor:
-    """Word embeddings of another vocabulary: the base's, which they are where training left them frozen.
+def take_over(model: EncoderGuardModel, keep: list[int], state: Mapping[str, torch.Tensor], had: list[int]) -> None:
+    """Load a run's weights into a fresh model of the same base, whose vocabulary may be another.
+
+    Word embeddings that training left frozen are the base's, so that a fresh model has those of any piece.
 
     Args:
-        old: a run's embeddings, float32 of shape (pieces, width).
-        had: the base's id of each of its pieces.
-        base: the base's embeddings of the pieces wanted, float32 of shape (pieces, width).
-        keep: the base's id of each of them.
+        model: as `EncoderGuardModel.from_base` made it.
+        keep: the base's id of each of its pieces.
+        state: the run's weights.
+        had: the base's id of each of the run's pieces.
 
     Raises:
-        ValueError: if the run trained its embeddings, so that new pieces would not fit among them.
+        ValueError: if the vocabularies differ and the run trained its embeddings: new pieces would not fit among them.
     """
-    place = {piece: i for i, piece in enumerate(had)}
-    shared = [(place[piece], i) for i, piece in enumerate(keep) if piece in place]
-    before, now = (torch.tensor(side) for side in zip(*shared, strict=True))
-    if not torch.allclose(old[before], base[now], atol=1e-6):
-        raise ValueError(f"runs that trained their word embeddings keep their vocabulary: {len(had)} pieces")
-    return base.clone()
+    if keep != had:
+        own, place = model.state_dict()[EMBEDDINGS], {piece: i for i, piece in enumerate(had)}
+        shared = [i for i, piece in enumerate(keep) if piece in place]
+        if not torch.allclose(state[EMBEDDINGS][[place[keep[i]] for i in shared]], own[shared], atol=1e-6):
+            raise ValueError(f"runs that trained their word embeddings keep their vocabulary: {len(had)} pieces")
+        state = {**state, EMBEDDINGS: own}
+    model.load_state_dict(state)
+
+
+def pieces_of(run: Path) -> list[int]:
+    """The base's id of each piece of a run's vocabulary."""
+    return list(json.loads((run / "keep.json").read_text()))
 
 
 def _tokenizer(run: Path) -> Tokenizer:
@@ -314,12 +322,12 @@ def train_mini(
     splits = build_splits(pool, settings, also)
     full = Tokenizer.from_file(str(base / "tokenizer.json"))
     keep_path = out / "keep.json"
-    started = json.loads((starts[0] / "keep.json").read_text()) if starts else []
     if keep_path.exists():
-        keep = json.loads(keep_path.read_text())
+        keep = pieces_of(out)
     else:
-        fits = len(started) == settings.vocabulary
-        keep = started if fits else choose_pieces(full, splits["train"].texts, settings.vocabulary)
+        keep = pieces_of(starts[0]) if starts else []
+        if len(keep) != settings.vocabulary:
+            keep = choose_pieces(full, splits["train"].texts, settings.vocabulary)
         keep_path.write_text(json.dumps(keep))
     tokenizer = trimmed(full, keep)
     save_compact(tokenizer, out / "tokenizer.json")
@@ -330,10 +338,7 @@ def train_mini(
         model.load_state_dict(torch.load(weights, weights_only=True))
     else:
         if starts:
-            state = averaged(starts)
-            if started != keep:
-                state[EMBEDDINGS] = exchanged(state[EMBEDDINGS], started, model.state_dict()[EMBEDDINGS], keep)
-            model.load_state_dict(state)
+            take_over(model, keep, averaged(starts), pieces_of(starts[0]))
         fit(model, splits["train"], tokenizer, settings, out, report=report)
         torch.save(model.state_dict(), weights)
         (out / "settings.json").write_text(json.dumps(asdict(settings), indent=1))

@@ -32,7 +32,7 @@ def script_of(piece: str) -> str:
 
 
 def choose_pieces(tokenizer: Tokenizer, texts: Iterable[str], size: int) -> list[int]:
-    """Choose the token ids to keep: special pieces, single letters, what the texts use, and each script's likeliest.
+    """Choose the token ids to keep: special pieces, what the texts use, single letters, and each script's likeliest.
 
     Pieces of a Unigram model carry log-probabilities, so "likeliest" is read off the model itself. What the texts use
     but once comes after each script's share.
@@ -54,8 +54,8 @@ def choose_pieces(tokenizer: Tokenizer, texts: Iterable[str], size: int) -> list
     scripts = [script_of(piece) for piece, _ in vocabulary]
     ranked = sorted(range(SPECIAL, len(vocabulary)), key=lambda i: -vocabulary[i][1])
     keep = dict.fromkeys(range(SPECIAL))
-    keep |= dict.fromkeys(i for i in ranked if len(vocabulary[i][0]) == 1 and scripts[i] in {"LATIN", *_SCRIPT_SHARE})
     keep |= dict.fromkeys(i for i, count in used.most_common() if count > 1)
+    keep |= dict.fromkeys(i for i in ranked if len(vocabulary[i][0]) == 1 and scripts[i] in {"LATIN", *_SCRIPT_SHARE})
     have = Counter(scripts[i] for i in list(keep)[:size])
     for script, share in _SCRIPT_SHARE.items():
         likeliest = (i for i in ranked if scripts[i] == script and i not in keep)
