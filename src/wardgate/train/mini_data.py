@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
     from wardgate.data.example import Example
 
-SERVED = frozenset(
-    ["en", "de", "fr", "es", "it", "pt", "nl", "pl", "ar", "hi", "ja", "th", "ko", "zh", "ru", "uk", "tr", "vi", "id"]
-)
+SERVED = frozenset(["en", "de", "fr", "es", "it", "pt", "nl", "pl", "ar", "hi", "ja", "th", "ko", "zh"])
 """Languages with benign rows in the pool or among the written texts, or near kin to one that has. In the others
 `unsafe` would be read off the language itself: their rows are left out, and the multilingual base carries them over."""
 
