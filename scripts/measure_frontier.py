@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from measure_sources import BENIGN, HARMFUL
 from sklearn.metrics import average_precision_score
 from tokenizers import Tokenizer
 
@@ -32,8 +33,6 @@ from wardgate.train.shallow import shallow_settings, teach, thinned
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed
 
 Array = np.ndarray[Any, np.dtype[Any]]
-HARMFUL = ("harmbench", "strongreject", "jailbreakbench", "simplesafetytests", "tdc2023")
-BENIGN = ("arena_hard", "pubmedqa")
 
 
 class Files(NamedTuple):

@@ -121,7 +121,7 @@ def benign_requests(count: int, seed: int) -> list[Example]:
 
 
 def requests() -> list[Example]:
-    """Requests, comments and answers, each written out on its own: most in English, the rest in 17 languages.
+    """Requests, comments and answers, each written out on its own: most in English, the rest in 18 languages.
 
     Most are ordinary. Those that are not name a wrong intent, a threat or contempt in general words, and their hazards;
     no harm could be done with any of them.
