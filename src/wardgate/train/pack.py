@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 FALSE_POSITIVE_RATES = {"strict": 0.08, "balanced": 0.035, "permissive": 0.005}
-"""What each operating point aims at: the share of held-back safe rows that it flags."""
+"""What each operating point aims at: the share of the safe calibration rows that it flags."""
 
 MIN_THRESHOLD = 0.3
 """No threshold lies below: where hardly any safe row scores at all, a quantile would name hazards on noise."""
