@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -135,3 +136,18 @@ def test_a_wrong_command_is_found(tmp_path):
     (block,) = blocks_of(page)
     assert [bool(unknown(words)) for words in commands(block)] == [True, True, False]
     assert isinstance(typer.main.get_command(app).name, str)
+
+
+def test_the_readme_shows_what_the_sample_gives(folder):
+    shown = (ROOT / "README.md").read_text().split("$ wardgate check --file examples/sample.txt\n")[1].split("```")[0]
+    printed = ran([sys.executable, "-m", "wardgate", "check", "--file", "examples/sample.txt"], folder).stdout
+    assert without_numbers(printed) == without_numbers(shown)
+    assert numbers(printed) == pytest.approx(numbers(shown), abs=0.02), "as much as canaries may differ"
+
+
+def numbers(table):
+    return [float(number) for number in re.findall(r"\b[01]\.\d+", table)]
+
+
+def without_numbers(table):
+    return [re.sub(r"\b[01]\.\d+", "", line).split() for line in table.strip().splitlines()]

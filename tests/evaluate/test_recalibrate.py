@@ -98,7 +98,7 @@ def test_points_keep_their_aim_where_the_data_suffice_and_their_boundary_where_n
     made.save(path)
     p = np.array([d.unsafe for d in Engine.load([NumberGuard()], calibrators=[path]).check_many(data.submissions)])
     assert (p[safe] >= made.points["strict"]["unsafe"]).mean() == pytest.approx(0.08, abs=0.01)
-    assert (p[safe] >= made.points["balanced"]["unsafe"]).mean() == pytest.approx(0.025, abs=0.005)
+    assert (p[safe] >= made.points["balanced"]["unsafe"]).mean() == pytest.approx(0.035, abs=0.005)
 
 
 def test_a_bundles_boundary_survives_recalibration(tmp_path):

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+FALSE_POSITIVE_RATES = {"strict": 0.08, "balanced": 0.035, "permissive": 0.005}
+"""What each operating point aims at: the share of safe labelled rows that it flags."""
+
 OVERALL = "*"
 """The key of what was fitted for P(unsafe) itself, beside the native labels."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wardgate.calibrate import Calibrator
+from wardgate.calibrate import FALSE_POSITIVE_RATES, Calibrator
 from wardgate.calibrate.calibrator import OVERALL, log_odds, logit
 from wardgate.calibrate.choose import MINIMUM_ROWS, choose, fit_chosen, out_of_fold
 from wardgate.calibrate.fit import FITTERS
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-FALSE_POSITIVE_RATES = {"strict": 0.08, "balanced": 0.025, "permissive": 0.005}
-"""What each operating point aims at: the share of safe rows that it flags, as in the bundles that ship."""
 EXPECTED_EXCEEDANCES = 10
 """Safe rows that must lie above a threshold for their quantile to set it: below, its relative error exceeds a third."""
 UNLABELLED = ("contextual", "batch")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from wardgate.calibrate import Calibrator
+from wardgate.calibrate import FALSE_POSITIVE_RATES, Calibrator
 from wardgate.calibrate.fit import fit_platt
 from wardgate.calibrate.methods import Platt
 from wardgate.data.audit import audit, text_of
@@ -21,7 +21,7 @@ from wardgate.engine.catalogue import CALIBRATION
 from wardgate.guards import Link, View
 from wardgate.guards.from_card import CARD_FILE, find_card, open_guard
 from wardgate.hazards import HAZARD_INDEX, HAZARDS
-from wardgate.train.pack import FALSE_POSITIVE_RATES, MIN_POSITIVES, MIN_THRESHOLD, figures
+from wardgate.train.pack import MIN_POSITIVES, MIN_THRESHOLD, figures
 from wardgate.train.recipe import as_dict
 from wardgate.train.targets import targets_for
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wardgate.calibrate import FALSE_POSITIVE_RATES
 from wardgate.calibrate.choose import fit_chosen
 from wardgate.calibrate.fit import fit_platt
 from wardgate.calibrate.methods import method_to_dict
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from wardgate.train.mini import Split
 
     Array = NDArray[np.float64]
-
-FALSE_POSITIVE_RATES = {"strict": 0.08, "balanced": 0.035, "permissive": 0.005}
-"""What each operating point aims at: the share of the safe calibration rows that it flags."""
 
 MIN_THRESHOLD = 0.3
 """No threshold lies below: where hardly any safe row scores at all, a quantile would name hazards on noise."""
