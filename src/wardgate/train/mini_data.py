@@ -16,7 +16,7 @@ from wardgate.data.pool import read_pool
 from wardgate.hazards import HAZARDS, Hazard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from wardgate.data.example import Example
@@ -31,6 +31,10 @@ WEAK_SAFE = 0.3
 
 UNQUALIFIED = frozenset(["diasafety", "trustllm_misuse"])
 """Sources that call a harmless question or answer unsafe because who asks it of an assistant may get bad advice."""
+
+
+READ_IN_PART = frozenset(["davidson", "diasafety", "mlma", "toxic_spans"])
+"""Noisy sources of which as many unsafe rows were read a second time as are used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ _UNSAFE = (
 )
 _SAFE = (
     "coconot_contrast self_instruct_seed coconot_eval trustllm_advinstruction counsel_chat clinc150 mintaka diasafety "
-    "gsm8k chatterbot_corpus"
+    "gsm8k chatterbot_corpus harmfulqa do_not_answer ailuminate"
 )
 _COMMENTS = "toxigen_human implicit_hate edos stormfront surge_toxicity"
 TRANSLATED_UNSAFE, TRANSLATED_SAFE, TRANSLATED_COMMENTS = _UNSAFE.split(), _SAFE.split(), _COMMENTS.split()
@@ -127,15 +131,14 @@ def split_of(text: str) -> str:
 
 
 def planned(folder: Path, seed: int) -> list[Example]:
-    """The pool's rows under the plan, without doubtful ones, repeats included, each in the split its text gives it.
+    """The pool's rows, read again, under the plan, repeats included, each in the split its text gives it.
 
     Rows outside `train` are never repeated.
     """
     rng = random.Random(seed)  # noqa: S311 - sampling, not secrets
-    doubtful = frozenset((files("wardgate.train") / "words" / "doubtful.txt").read_text("utf-8").split())
     out: list[Example] = []
-    for source, rows in itertools.groupby(read_pool(folder), key=lambda e: e.source):
-        plan, kept = PLAN.get(source, Plan()), [e for e in rows if e.language in SERVED and not _doubtful(e, doubtful)]
+    for source, rows in itertools.groupby(read_again(read_pool(folder)), key=lambda e: e.source):
+        plan, kept = PLAN.get(source, Plan()), [e for e in rows if e.language in SERVED]
         rng.shuffle(kept)
         for unsafe in (True, False):
             side = [e for e in kept if (e.unsafe is True) == unsafe]
@@ -144,10 +147,36 @@ def planned(folder: Path, seed: int) -> list[Example]:
     return out
 
 
-def _doubtful(example: Example, doubtful: frozenset[str]) -> bool:
-    """Whether a row is unsafe by its label only; `scripts/find_doubtful.py` wrote the list."""
-    only_advice = example.present == {Hazard.SPECIALIZED_ADVICE} and example.source in UNQUALIFIED
-    return only_advice or example.id in doubtful
+def read_again(rows: Iterable[Example]) -> Iterator[Example]:
+    """Rows as a second reading of their labels leaves them: what is harmless made safe, what is unclear left out.
+
+    Where `second_reading` has no verdict, rows of `words/doubtful.txt` (found by `scripts/find_doubtful.py`) and unread
+    unsafe rows of sources read in part are left out.
+    """
+    doubtful, verdicts = frozenset(_words("doubtful.txt").split()), second_reading()
+    for e in rows:
+        unread = e.id in doubtful or _only_advice(e) or (e.unsafe is True and e.source in READ_IN_PART)
+        verdict = verdicts.get(e.id, "unclear" if unread else "")
+        if verdict == "harmless":
+            yield replace(e, unsafe=False, present=frozenset(), absent=frozenset(HAZARDS))
+        elif verdict != "unclear":
+            yield e
+
+
+def second_reading() -> dict[str, str]:
+    """By id, the verdict on rows that were read: `harmless`, `unclear` or `harmful`.
+
+    Rows whose label held are listed only where they would be left out else.
+    """
+    return dict(line.split() for line in _words("second_reading.txt").splitlines())
+
+
+def _words(name: str) -> str:
+    return (files("wardgate.train") / "words" / name).read_text("utf-8")
+
+
+def _only_advice(example: Example) -> bool:
+    return example.present == {Hazard.SPECIALIZED_ADVICE} and example.source in UNQUALIFIED
 
 
 def to_translate(examples: Sequence[Example], seed: int, per_language: int) -> list[Example]:
@@ -222,8 +251,7 @@ def apertium(lines: Sequence[str], pair: str) -> list[str]:
 
 def lexicon() -> dict[str, str]:
     """English to German words, lower case on the left."""
-    raw = (files("wardgate.train") / "words" / "en_de.txt").read_text("utf-8")
-    return dict(pair.split("=", 1) for pair in raw.strip().split("|"))
+    return dict(pair.split("=", 1) for pair in _words("en_de.txt").strip().split("|"))
 
 
 def code_switch(text: str, words: dict[str, str], rng: random.Random, *, share: float) -> str:
