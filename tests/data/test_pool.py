@@ -100,6 +100,15 @@ def test_a_second_reading_comes_before_the_label(tmp_path, monkeypatch):
     assert "diasafety:3" not in kept, "of a source read in part an unread unsafe row is left out"
 
 
+def test_under_a_cap_rows_known_to_be_safe_come_first(tmp_path, monkeypatch):
+    verdicts = {f"davidson:{n}": "harmless" for n in (3, 2600, 3000)}
+    monkeypatch.setattr("wardgate.train.mini_data.second_reading", lambda: verdicts)
+    source(tmp_path, "davidson", *[[]] * 3000)
+    kept = {e.id: e for e in planned(tmp_path, seed=1)}
+    assert len(kept) == 2500
+    assert {i for i, e in kept.items() if e.unsafe is False} == set(verdicts)
+
+
 def test_the_second_reading_that_ships_has_known_verdicts_on_planned_sources():
     verdicts = second_reading()
     assert len(verdicts) > 10_000

@@ -133,7 +133,7 @@ def split_of(text: str) -> str:
 def planned(folder: Path, seed: int) -> list[Example]:
     """The pool's rows, read again, under the plan, repeats included, each in the split its text gives it.
 
-    Rows outside `train` are never repeated.
+    Rows outside `train` are never repeated. Under a cap, rows known to be safe come before those that are "not hate".
     """
     rng = random.Random(seed)  # noqa: S311 - sampling, not secrets
     out: list[Example] = []
@@ -141,7 +141,7 @@ def planned(folder: Path, seed: int) -> list[Example]:
         plan, kept = PLAN.get(source, Plan()), [e for e in rows if e.language in SERVED]
         rng.shuffle(kept)
         for unsafe in (True, False):
-            side = [e for e in kept if (e.unsafe is True) == unsafe]
+            side = sorted((e for e in kept if (e.unsafe is True) == unsafe), key=lambda e: e.unsafe is None)
             for example in side[: plan.cap]:
                 out += [example] * (plan.repeat if split_of(example.text) == "train" else 1)
     return out
