@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 FALSE_POSITIVE_RATES = {"strict": 0.08, "balanced": 0.035, "permissive": 0.005}
-"""What each operating point aims at: the share of safe labelled rows that it flags."""
+"""What each operating point aims at on a user's labelled rows: the share of the safe ones that it flags."""
 
 OVERALL = "*"
 """The key of what was fitted for P(unsafe) itself, beside the native labels."""

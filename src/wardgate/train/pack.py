@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wardgate.calibrate import FALSE_POSITIVE_RATES
 from wardgate.calibrate.choose import fit_chosen
 from wardgate.calibrate.fit import fit_platt
 from wardgate.calibrate.methods import method_to_dict
@@ -33,6 +32,13 @@ if TYPE_CHECKING:
     from wardgate.train.mini import Split
 
     Array = NDArray[np.float64]
+
+FALSE_POSITIVE_RATES = {"strict": 0.12, "balanced": 0.07, "permissive": 0.01}
+"""What each operating point of a built-in guard aims at: the share of the safe calibration rows that it flags.
+
+Twice what `wardgate.calibrate` aims at on a user's rows, since these rows are harder than traffic: many of them are
+what other labels wrongly called unsafe. `MODELS.md` says how `balanced` was chosen.
+"""
 
 MIN_THRESHOLD = 0.3
 """No threshold lies below: where hardly any safe row scores at all, a quantile would name hazards on noise."""
