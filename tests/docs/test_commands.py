@@ -22,6 +22,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 RUN = [page for page in PAGES if any(block.how != "not run" for block in blocks_of(page))]
 """Every block of these is run, in order, in one folder, but for those that say why not."""
 LIMIT_S = 300
+PROBABILITY = r"\b[01]\.\d+"
 
 
 def name_of(page):
@@ -146,8 +147,8 @@ def test_the_readme_shows_what_the_sample_gives(folder):
 
 
 def numbers(table):
-    return [float(number) for number in re.findall(r"\b[01]\.\d+", table)]
+    return [float(number) for number in re.findall(PROBABILITY, table)]
 
 
 def without_numbers(table):
-    return [re.sub(r"\b[01]\.\d+", "", line).split() for line in table.strip().splitlines()]
+    return [re.sub(PROBABILITY, "", line).split() for line in table.strip().splitlines()]

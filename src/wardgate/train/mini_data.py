@@ -9,11 +9,11 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from wardgate.data.pool import read_pool
 from wardgate.hazards import HAZARDS, Hazard
+from wardgate.train.written import word_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,10 +27,6 @@ SERVED = frozenset(["en", "de", "fr", "es", "it", "pt", "nl", "pl", "ar", "hi", 
 
 WEAK_SAFE = 0.3
 """Weight of `unsafe = 0` for rows whose source only says "not hate"."""
-
-
-UNQUALIFIED = frozenset(["diasafety", "trustllm_misuse"])
-"""Sources that call a harmless question or answer unsafe because who asks it of an assistant may get bad advice."""
 
 
 READ_IN_PART = frozenset(["davidson", "diasafety", "mlma", "toxic_spans"])
@@ -150,13 +146,15 @@ def planned(folder: Path, seed: int) -> list[Example]:
 def read_again(rows: Iterable[Example]) -> Iterator[Example]:
     """Rows as a second reading of their labels leaves them: what is harmless made safe, what is unclear left out.
 
-    Where `second_reading` has no verdict, rows of `words/doubtful.txt` (found by `scripts/find_doubtful.py`) and unread
-    unsafe rows of sources read in part are left out.
+    Where `second_reading` has no verdict, rows of `words/doubtful.txt` (found by `scripts/find_doubtful.py`), what is
+    unsafe as advice alone, and unread unsafe rows of sources read in part are left out.
     """
-    doubtful, verdicts = frozenset(_words("doubtful.txt").split()), second_reading()
+    doubtful, verdicts = frozenset(word_file("doubtful.txt").split()), second_reading()
     for e in rows:
-        unread = e.id in doubtful or _only_advice(e) or (e.unsafe is True and e.source in READ_IN_PART)
-        verdict = verdicts.get(e.id, "unclear" if unread else "")
+        # trustllm_misuse calls harmless questions unsafe because who asks an assistant may get bad advice.
+        only_advice = e.source == "trustllm_misuse" and e.present == {Hazard.SPECIALIZED_ADVICE}
+        doubted = only_advice or e.id in doubtful or (e.unsafe is True and e.source in READ_IN_PART)
+        verdict = verdicts.get(e.id, "unclear" if doubted else "")
         if verdict == "harmless":
             yield replace(e, unsafe=False, present=frozenset(), absent=frozenset(HAZARDS))
         elif verdict != "unclear":
@@ -168,15 +166,7 @@ def second_reading() -> dict[str, str]:
 
     Rows whose label held are listed only where they would be left out else.
     """
-    return dict(line.split() for line in _words("second_reading.txt").splitlines())
-
-
-def _words(name: str) -> str:
-    return (files("wardgate.train") / "words" / name).read_text("utf-8")
-
-
-def _only_advice(example: Example) -> bool:
-    return example.present == {Hazard.SPECIALIZED_ADVICE} and example.source in UNQUALIFIED
+    return dict(line.split() for line in word_file("second_reading.txt").splitlines())
 
 
 def to_translate(examples: Sequence[Example], seed: int, per_language: int) -> list[Example]:
@@ -251,7 +241,7 @@ def apertium(lines: Sequence[str], pair: str) -> list[str]:
 
 def lexicon() -> dict[str, str]:
     """English to German words, lower case on the left."""
-    return dict(pair.split("=", 1) for pair in _words("en_de.txt").strip().split("|"))
+    return dict(pair.split("=", 1) for pair in word_file("en_de.txt").strip().split("|"))
 
 
 def code_switch(text: str, words: dict[str, str], rng: random.Random, *, share: float) -> str:

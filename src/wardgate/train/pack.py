@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-FALSE_POSITIVE_RATES = {"strict": 0.12, "balanced": 0.07, "permissive": 0.01}
+BUILT_IN_FALSE_POSITIVE_RATES = {"strict": 0.12, "balanced": 0.07, "permissive": 0.01}
 """What each operating point of a built-in guard aims at: the share of the safe calibration rows that it flags.
 
-Twice what `wardgate.calibrate` aims at on a user's rows, since these rows are harder than traffic: many of them are
-what other labels wrongly called unsafe. `MODELS.md` says how `balanced` was chosen.
+More than `calibrate.FALSE_POSITIVE_RATES`, the aim on a user's rows, since these are harder than traffic: many of them
+are what their source wrongly calls unsafe. `MODELS.md` says how `balanced` was chosen.
 """
 
 MIN_THRESHOLD = 0.3
@@ -81,7 +81,7 @@ def operating_points(z: Array, split: Split, methods: dict[str, Method]) -> dict
     """Thresholds per point and label: the probability that the stated share of safe rows exceeds."""
     points: dict[str, dict[str, float]] = {}
     safe = (split.values[:, -1] == 0) & (split.weights[:, -1] == 1)
-    for point, rate in FALSE_POSITIVE_RATES.items():
+    for point, rate in BUILT_IN_FALSE_POSITIVE_RATES.items():
         points[point] = {}
         for column, label in enumerate(WARDGATE.labels):
             if label in methods:

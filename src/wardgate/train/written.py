@@ -126,9 +126,8 @@ def requests() -> list[Example]:
     Most are ordinary. Those that are not name a wrong intent, a threat or contempt in general words, and their hazards;
     no harm could be done with any of them.
     """
-    raw = (files("wardgate.train") / "words" / "requests.jsonl").read_text("utf-8")
     out: list[Example] = []
-    for number, row in enumerate(map(json.loads, raw.splitlines())):
+    for number, row in enumerate(map(json.loads, word_file("requests.jsonl").splitlines())):
         hazards = {Hazard(h) for h in row.get("hazards", ())}
         one = _example(row["text"], row["language"], row.get("kind", "prompt"), hazards)
         out.append(replace(one, id=f"request-{number}"))
@@ -200,10 +199,14 @@ def _begun(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def word_file(name: str) -> str:
+    """The text of a file of `train/words`."""
+    return (files("wardgate.train") / "words" / name).read_text("utf-8")
+
+
 @cache
 def _words(name: str) -> Mapping[str, Any]:
-    raw = (files("wardgate.train") / "words" / f"{name}.yaml").read_text("utf-8")
-    loaded: Mapping[str, Any] = yaml.safe_load(raw)
+    loaded: Mapping[str, Any] = yaml.safe_load(word_file(f"{name}.yaml"))
     return loaded
 
 
