@@ -46,7 +46,10 @@ def test_what_is_undone_is_undone_to_the_letter(name, seed):
         assert {s.name for s in normal.steps} & set(DISGUISES[name].undone_by)
 
 
-@pytest.mark.parametrize(("name", "floor"), [("homoglyph", 0.9), ("leet", 0.85), ("spacing", 0.9), ("tags", 0.95)])
+@pytest.mark.parametrize(
+    ("name", "floor"),
+    [("homoglyph", 0.9), ("leet", 0.85), ("spacing", 0.9), ("tags", 0.95), ("char_swap", 0.9)],
+)
 def test_nearly_all_words_come_back_from_disguises_that_lose_something(name, floor):
     shares = [share_of_words_back(name, text, seed) for text in TEXTS for seed in range(10)]
     assert sum(shares) / len(shares) >= floor
@@ -79,8 +82,6 @@ def test_what_nothing_undoes_still_holds_the_text_or_its_letters(name):
         assert attacked != text
         if name in ("padding_before", "padding_after", "many_shot", "role_play"):
             assert text in attacked
-        elif name == "char_swap":
-            assert sorted(attacked) == sorted(text)
 
 
 @given(st.text(max_size=80), st.sampled_from(sorted(DISGUISES)), st.integers(0, 2**31), st.floats(0, 3))

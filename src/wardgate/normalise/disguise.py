@@ -291,7 +291,7 @@ DISGUISES: Mapping[str, Disguise] = {
         Disguise("tags", tags, 0.5, _OF_WORDS, ("invisible",)),
         Disguise("leet", leet, 0.7, "share of letters with a look-alike sign", ("leet",)),
         Disguise("spacing", spacing, 0.7, _OF_WORDS, ("spaced",)),
-        Disguise("char_swap", char_swap, 0.5, _OF_WORDS),
+        Disguise("char_swap", char_swap, 0.5, _OF_WORDS, ("swapped",)),
         Disguise("casing", casing, 0.4, _OF_LETTERS, ("casing",)),
         Disguise("emoji", emoji, 0.5, "share of gaps between words"),
         Disguise("base64", base64, 1, "layers", ("base64",)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from wardgate.normalise import decoding, steps
+from wardgate.normalise import decoding, steps, swapping
 from wardgate.normalise.edits import apply_edits, follow
 from wardgate.normalise.text import NormalText, Step
 
@@ -27,6 +27,7 @@ STEPS: dict[str, Callable[[str], list[Edit]]] = {
     "spaced": steps.spaced,
     "leet": steps.leet,
     "casing": steps.casing,
+    "swapped": swapping.swapped,
 }
 """Every step by name, in the order they run."""
 
@@ -36,7 +37,9 @@ DECODERS = frozenset({"percent", "base64", "hexadecimal", "rot13"})
 MAX_ROUNDS = 64
 """Every step removes what it looks for, so rounds end by themselves; nested encodings take one round a layer."""
 
-# ASCII text can only be changed by steps whose traces one look finds.
+_BY_WORDS = (steps.casing, decoding.rot13, swapping.swapped)
+
+# ASCII text can else only be changed by steps whose traces one look finds.
 _ASCII_TRACE = re.compile(
     r"[\b\x7f]|%[0-9A-Fa-f]{2}|[A-Za-z0-9+/_-]{16}|(?:[0-9A-Fa-f]{2}[ ,:]?){8}|\\x"
     r"|(?<![A-Za-z0-9])[A-Za-z][ .\-_*/|,+~][A-Za-z](?![A-Za-z0-9])|[A-Za-z][013457@$!]+[A-Za-z]"
@@ -53,7 +56,7 @@ def normalise(text: str) -> NormalText:
         The raw and the cleaned text, the steps between them, and offsets. Normalising the cleaned text again
         changes nothing.
     """
-    if text.isascii() and not (_ASCII_TRACE.search(text) or steps.casing(text) or decoding.rot13(text)):
+    if text.isascii() and not _ASCII_TRACE.search(text) and not any(step(text) for step in _BY_WORDS):
         return NormalText(text, text)
     current, offsets, taken = text, None, []
     for _ in range(MAX_ROUNDS):

@@ -7,6 +7,7 @@ import unicodedata
 
 from wardgate.normalise.confusables import LOOKALIKES
 from wardgate.normalise.edits import Edit
+from wardgate.normalise.lexicon import known_words
 from wardgate.normalise.tables import INVISIBLE, LEET, MARKS, OVERLAYS, SQUARED
 
 _CONTROL_RUN = re.compile(r"[\b\x7f]+")
@@ -190,15 +191,15 @@ def _alphabetic(char: str) -> bool:
     return char < "\u0590" or "\u1e00" <= char <= "\u1fff"
 
 
-_LEET_TOKEN = re.compile(r"[a-zA-Z013457@$!€]{3,}")
-_INSIDE = re.compile(r"[a-z][013457@$!€]+(?=[a-z])", re.IGNORECASE)
+_LEET_TOKEN = re.compile(r"[a-zA-Z\u00c0-\u024f013457@$!€]{3,}")
+_INSIDE = re.compile(r"[a-z\u00c0-\u024f][013457@$!€]+(?=[a-z\u00c0-\u024f])", re.IGNORECASE)
 
 
 def leet(text: str) -> list[Edit]:
     """Read digits and signs as letters where they stand in for them: `k1ll` reads `kill`.
 
-    In a text with few such words only those are read that hold two substitutes between letters; where a quarter
-    of the words has one, all are. Codes such as mp3, b2b, h264, log4j or i18n stay as they are.
+    In a text with few such words only those are read that hold two substitutes between letters or make a known
+    word; where a quarter of the words has one, all are. Codes such as mp3, b2b, h264, log4j or i18n stay as they are.
     """
     candidates = [m for m in _LEET_TOKEN.finditer(text) if _maybe_leet(text, m)]
     if not candidates:
@@ -207,12 +208,16 @@ def leet(text: str) -> list[Edit]:
     widespread = len(candidates) >= 2 and len(candidates) * 4 >= words
     edits = []
     for match in candidates:
-        if widespread or len(_INSIDE.findall(match[0])) >= 2:
-            core = match[0].rstrip("!")
-            new = core.translate(LEET)
-            if new != core:
-                edits.append(Edit(match.start(), match.start() + len(core), new))
+        core = match[0].rstrip("!")
+        new = core.translate(LEET)
+        if new != core and (widespread or len(_INSIDE.findall(match[0])) >= 2 or _spells_a_word(core, new)):
+            edits.append(Edit(match.start(), match.start() + len(core), new))
     return edits
+
+
+def _spells_a_word(core: str, new: str) -> bool:
+    """A known word of which two thirds are written in letters (l10n is no lion)."""
+    return sum(c.isalpha() for c in core) * 3 >= len(core) * 2 and new.lower() in known_words()
 
 
 def _maybe_leet(text: str, match: re.Match[str]) -> bool:

@@ -65,9 +65,9 @@ def attacked(text: str, rng: random.Random, *, safe: bool) -> str:
     """One attack of the suite, at its usual budget.
 
     What the normaliser takes off is shown on safe texts alone: an unsafe one is caught in its cleaned view, and its raw
-    view could only teach that garble is unsafe.
+    view could only teach that garble is unsafe. Swapped letters are shown on both: it leaves a few of them as slips.
     """
-    names = [d.name for d in DISGUISES.values() if safe or not d.undone_by]
+    names = [d.name for d in DISGUISES.values() if safe or not d.undone_by or d.undone_by == ("swapped",)]
     return disguise(text, rng.choice(names), seed=rng.getrandbits(16))
 
 
