@@ -17,16 +17,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from find_doubtful import embedded
+import torch
 from measure_sources import BENIGN, HARMFUL
+from transformers import AutoModel, AutoTokenizer
 
 from wardgate.data.pool import read_pool_file
+from wardgate.guards.batching import plan_batches
 from wardgate.train.written import requests
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WRITTEN = Path(__file__).parent.parent / "src/wardgate/train/words/requests.jsonl"
+
+
+def embedded(base: Path, texts: list[str]) -> NDArray[np.float32]:
+    """Mean-pooled embeddings as E5's card makes them, of at most 64 tokens a text. *Shape:* (n, width)."""
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModel.from_pretrained(base).eval()
+    ids = tokenizer([f"query: {t}" for t in texts], truncation=True, max_length=64)["input_ids"]
+    out = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        for group in plan_batches([len(i) for i in ids], 4096):
+            batch = tokenizer.pad({"input_ids": [ids[i] for i in group]}, return_tensors="pt")
+            mask = batch["attention_mask"].unsqueeze(-1)
+            hidden = model(**batch).last_hidden_state.float()
+            out[group] = ((hidden * mask).sum(1) / mask.sum(1)).numpy()
+    return out
 
 
 def directions(points: NDArray[np.float32], origin: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -146,14 +146,14 @@ def planned(folder: Path, seed: int) -> list[Example]:
 def read_again(rows: Iterable[Example]) -> Iterator[Example]:
     """Rows as a second reading of their labels leaves them: what is harmless made safe, what is unclear left out.
 
-    Where `second_reading` has no verdict, rows of `words/doubtful.txt` (found by `scripts/find_doubtful.py`), what is
-    unsafe as advice alone, and unread unsafe rows of sources read in part are left out.
+    Where `second_reading` has no verdict, what is unsafe as advice alone is left out, and so are unsafe rows of sources
+    read in part.
     """
-    doubtful, verdicts = frozenset(word_file("doubtful.txt").split()), second_reading()
+    verdicts = second_reading()
     for e in rows:
         # trustllm_misuse calls harmless questions unsafe because who asks an assistant may get bad advice.
         only_advice = e.source == "trustllm_misuse" and e.present == {Hazard.SPECIALIZED_ADVICE}
-        doubted = only_advice or e.id in doubtful or (e.unsafe is True and e.source in READ_IN_PART)
+        doubted = only_advice or (e.unsafe is True and e.source in READ_IN_PART)
         verdict = verdicts.get(e.id, "unclear" if doubted else "")
         if verdict == "harmless":
             yield replace(e, unsafe=False, present=frozenset(), absent=frozenset(HAZARDS))
