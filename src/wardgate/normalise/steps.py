@@ -234,11 +234,15 @@ def _maybe_leet(text: str, match: re.Match[str]) -> bool:
     return bool(_INSIDE.search(core)) and core[0] not in "@$" and letters * 2 >= len(core) and not core[:-1].isupper()
 
 
-_HUMP = re.compile(r"[a-z][A-Z]")
-_CASED_WORD = re.compile(r"[A-Za-z]{2,}")
+_L, _U = "[a-z\u00df-\u00f6\u00f8-\u00ff]", "[A-Z\u00c0-\u00d6\u00d8-\u00de]"
+_HUMP = re.compile(_L + _U)
+_CAPITALS = re.compile(f"{_U}+")
+_CASED_WORD = re.compile(f"(?:{_L}|{_U}){{2,}}")
+_PARTS = re.compile(f"{_U}*{_L}+|{_U}+")
 _ORDINARY_CASE = re.compile(
-    r"[A-Z]?[a-z]+|[A-Z]+s?|[A-Z]{2,}[a-z]{2,}"  # sentences, acronyms, HTMLparser
-    r"|[a-z]+(?:[A-Z][a-z]{2,})+(?:[A-Z]{2,3})?|[a-z]{2,}[A-Z]{2,3}|(?:[A-Z][a-z]{2,})+"  # camelCase, userID, CamelCase
+    # Sentences, acronyms, HTMLparser; camelCase, userID, CamelCase.
+    f"{_U}?{_L}+|{_U}+s?|{_U}{{2,}}{_L}{{2,}}"
+    f"|{_L}+(?:{_U}{_L}{{2,}})+(?:{_U}{{2,3}})?|{_L}{{2,}}{_U}{{2,3}}|(?:{_U}{_L}{{2,}})+"
 )
 
 
@@ -251,7 +255,16 @@ def casing(text: str) -> list[Edit]:
     if not _HUMP.search(text):
         return []
     words = _CASED_WORD.findall(text)
-    odd = sum(not _ORDINARY_CASE.fullmatch(word) for word in words)
+    odd = sum(map(_oddly_cased, words))
     if odd < 3 or odd * 3 < len(words):
         return []
-    return [Edit(m.start(), m.end(), m[0].lower()) for m in re.finditer(r"[A-ZÀ-ÖØ-Þ]+", text)]
+    return [Edit(m.start(), m.end(), m[0].lower()) for m in _CAPITALS.finditer(text)]
+
+
+def _oddly_cased(word: str) -> bool:
+    """A case that no word, acronym or identifier has, or that of an identifier whose parts are none (`cReate`)."""
+    if not _ORDINARY_CASE.fullmatch(word):
+        return True
+    if not _HUMP.search(word) or word.lower() not in known_words():
+        return False
+    return any(len(part) >= 4 and part.lower() not in known_words() for part in _PARTS.findall(word))
