@@ -136,16 +136,16 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_megabyte_takes_under_a_second(name):
+def test_a_hostile_megabyte_takes_under_two_seconds(name):
     text = HOSTILE[name]
     spent = []
     for _ in range(2):  # the better of two: a shared machine can only slow a run down
         started = time.process_time()
         normalise(text)
         spent.append(time.process_time() - started)
-    # A second on a quiet core (docs/normalise.md); a neighbour on the other half of the core doubles that, and a step
+    # At most 1.8 seconds on a quiet core (docs/normalise.md); a neighbour on its other half doubles that, and a step
     # that is not linear takes minutes.
-    assert min(spent) < 2.5 * slowness()
+    assert min(spent) < 4 * slowness()
 
 
 @pytest.mark.parametrize("name", STEPS)

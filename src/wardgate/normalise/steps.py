@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 
 from wardgate.normalise.confusables import LOOKALIKES
 from wardgate.normalise.edits import Edit
@@ -234,10 +235,11 @@ def _maybe_leet(text: str, match: re.Match[str]) -> bool:
     return bool(_INSIDE.search(core)) and core[0] not in "@$" and letters * 2 >= len(core) and not core[:-1].isupper()
 
 
-_L, _U = "[a-z\u00df-\u00f6\u00f8-\u00ff]", "[A-Z\u00c0-\u00d6\u00d8-\u00de]"
+_LOWER, _UPPER = "a-z\u00df-\u00f6\u00f8-\u00ff", "A-Z\u00c0-\u00d6\u00d8-\u00de"
+_L, _U = f"[{_LOWER}]", f"[{_UPPER}]"
 _HUMP = re.compile(_L + _U)
 _CAPITALS = re.compile(f"{_U}+")
-_CASED_WORD = re.compile(f"(?:{_L}|{_U}){{2,}}")
+_CASED_WORD = re.compile(f"[{_LOWER}{_UPPER}]{{2,}}")
 _PARTS = re.compile(f"{_U}*{_L}+|{_U}+")
 _ORDINARY_CASE = re.compile(
     # Sentences, acronyms, HTMLparser; camelCase, userID, CamelCase.
@@ -255,7 +257,7 @@ def casing(text: str) -> list[Edit]:
     if not _HUMP.search(text):
         return []
     words = _CASED_WORD.findall(text)
-    odd = sum(map(_oddly_cased, words))
+    odd = sum(n for word, n in Counter(words).items() if _oddly_cased(word))
     if odd < 3 or odd * 3 < len(words):
         return []
     return [Edit(m.start(), m.end(), m[0].lower()) for m in _CAPITALS.finditer(text)]

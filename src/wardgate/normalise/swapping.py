@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from wardgate.normalise.edits import Edit
 from wardgate.normalise.lexicon import WORD, known_words
-
-if TYPE_CHECKING:
-    import re
 
 _FEWEST, _ONE_IN = 2, 8
 """So many different words, and one in so many of all, have to be swapped: fewer are slips of the pen, or names."""
@@ -27,8 +22,9 @@ def swapped(text: str) -> list[Edit]:
             (meant[word],) = read
     if len(meant) < _FEWEST or sum(word in meant for word in words) * _ONE_IN < len(words):
         return []
-    there = ((m, meant.get(m[0].lower())) for m in WORD.finditer(text))
-    return [e for m, word in there if word and (e := _put_back(m, word))]
+    there = list(WORD.finditer(text))
+    put_back = {m: _in_the_case_of(m, meant[m.lower()]) for m in {m[0] for m in there} if m.lower() in meant}
+    return [Edit(*m.span(), new) for m in there if (new := put_back.get(m[0]))]
 
 
 def twins(word: str) -> set[str]:
@@ -36,7 +32,7 @@ def twins(word: str) -> set[str]:
     return {word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(len(word) - 1) if word[i] != word[i + 1]}
 
 
-def _put_back(match: re.Match[str], word: str) -> Edit | None:
-    # The case of a place stays. Letters whose small and large forms differ in number are not worth a rule.
-    new = "".join(c.upper() if s.isupper() else c for s, c in zip(match[0], word, strict=False))
-    return Edit(match.start(), match.end(), new) if new.lower() == word and len(new) == len(match[0]) else None
+def _in_the_case_of(shown: str, word: str) -> str:
+    """The word with capitals where the shown one has them; empty if its small and large letters differ in number."""
+    new = "".join(c.upper() if s.isupper() else c for s, c in zip(shown, word, strict=False))
+    return new if new.lower() == word and len(new) == len(shown) else ""
