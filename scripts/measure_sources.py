@@ -36,18 +36,21 @@ HARMFUL = ("harmbench", "strongreject", "jailbreakbench", "simplesafetytests", "
 BENIGN = ("arena_hard", "pubmedqa")
 RANKED = ("harmbench_cls_val", "hatecheck_en", "edos", "germeval2018", "med_safety_bench")
 LANGUAGES = ("de", "es", "fr")
+WRITTEN = 10
+"""How many times as many rows of a side the written texts may have: they stand for many sources."""
 
 
 def pool_rows(pool: Path, most: int) -> list[Example]:
-    """At most so many rows of a source and side, of the training part, beside the texts written for training."""
-    unique = list({e.id: e for e in planned(pool, 0) if split_of(e.text) == "train"}.values())
+    """At most so many rows of a source and side, of the training part, `WRITTEN` times as many written for training."""
+    rows = [*planned(pool, 0), *requests()]
+    unique = list({e.id: e for e in rows if split_of(e.text) == "train"}.values())
     random.Random(0).shuffle(unique)  # noqa: S311 - sampling, not secrets
     taken: dict[tuple[str, bool | None], int] = {}
     kept = []
-    for e in [*unique, *(e for e in requests() if split_of(e.text) == "train")]:
+    for e in unique:
         place = (e.source, e.unsafe)
         taken[place] = taken.get(place, 0) + 1
-        if taken[place] <= (most if e.source != "written" else 10**6):
+        if taken[place] <= most * (WRITTEN if e.source == "written" else 1):
             kept.append(e)
     return kept
 

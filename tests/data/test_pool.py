@@ -69,14 +69,11 @@ def source(folder, name, *categories):
 
 def test_the_data_plan_leaves_out_what_is_unsafe_by_its_label_only(tmp_path, monkeypatch):
     monkeypatch.setattr("wardgate.train.mini_data.second_reading", dict)
-    source(tmp_path, "ailuminate", *[["unknown"]] * 11)
     source(tmp_path, "diasafety", ["specialized_advice"], [])
     source(tmp_path, "trustllm_misuse", ["specialized_advice"], ["hate"], ["hate", "specialized_advice"])
     source(tmp_path, "cyberseceval_injection", ["jailbreak_prompts"])
     source(tmp_path, "do_not_answer", ["specialized_advice"])
     kept = {e.id for e in planned(tmp_path, seed=1)}
-    assert {f"ailuminate:{n}" for n in range(1, 11)} <= kept
-    assert "ailuminate:11" not in kept
     assert {i for i in kept if i.startswith("trustllm")} == {"trustllm_misuse:2", "trustllm_misuse:3"}
     assert {i for i in kept if i.startswith("diasafety")} == {"diasafety:2"}
     assert "cyberseceval_injection:1" not in kept
@@ -84,17 +81,16 @@ def test_the_data_plan_leaves_out_what_is_unsafe_by_its_label_only(tmp_path, mon
 
 
 def test_a_second_reading_comes_before_the_label(tmp_path, monkeypatch):
-    verdicts = {"ailuminate:1": "harmless", "ailuminate:2": "unclear", "ailuminate:11": "harmless"}
+    verdicts = {"ailuminate:1": "harmless", "ailuminate:2": "unclear"}
     verdicts |= {"diasafety:1": "harmful", "diasafety:2": "harmless"}
     monkeypatch.setattr("wardgate.train.mini_data.second_reading", lambda: verdicts)
-    source(tmp_path, "ailuminate", *[["hate"]] * 11)
+    source(tmp_path, "ailuminate", *[["hate"]] * 3)
     source(tmp_path, "diasafety", ["hate"], ["hate"], ["hate"], [])
     kept = {e.id: e for e in planned(tmp_path, seed=1)}
     made_safe = kept["ailuminate:1"]
     assert (made_safe.unsafe, made_safe.present, made_safe.absent) == (False, frozenset(), frozenset(HAZARDS))
     assert "ailuminate:2" not in kept
     assert kept["ailuminate:3"].unsafe is True
-    assert kept["ailuminate:11"].unsafe is False, "a reading counts for more than statistics"
     assert kept["diasafety:1"].present == {Hazard.HATE}
     assert {i for i, e in kept.items() if i.startswith("diasafety") and not e.unsafe} == {"diasafety:2", "diasafety:4"}
     assert "diasafety:3" not in kept, "of a source read in part an unread unsafe row is left out"
