@@ -11,14 +11,13 @@ two neighbouring letters exchanged is a slip of the pen and left out.
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 from collections import Counter
 from importlib.resources import files
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from wardgate.data.pool import read_pool
 from wardgate.normalise.lexicon import WORD
 from wardgate.normalise.swapping import twins
 from wardgate.train.written import requests
@@ -39,11 +38,9 @@ def main() -> None:
     for example in requests():
         if example.language in LATIN:
             (written if example.language == "en" else elsewhere).update(_words(example.text))
-    for path in sorted(given.data.glob("*.jsonl.gz")):
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            for row in map(json.loads, lines):
-                if row["lang"] in LATIN:
-                    pool.update(_words(row["text"]))
+    for example in read_pool(given.data):
+        if example.language in LATIN:
+            pool.update(_words(example.text))
     tokenizer = Tokenizer.from_file(str(files("wardgate") / "bundles/mini/tokenizer.json"))
     pieces = {word for piece in tokenizer.get_vocab() if piece[:1] == "▁" for word in _words(piece[1:])}
     often = written + elsewhere + pool

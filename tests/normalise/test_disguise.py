@@ -84,6 +84,13 @@ def test_what_nothing_undoes_still_holds_the_text_or_its_letters(name):
             assert text in attacked
 
 
+def test_swapping_keeps_every_letter():
+    for text in TEXTS:
+        attacked = disguise(text, "char_swap")
+        assert attacked != text
+        assert sorted(attacked) == sorted(text)
+
+
 @given(st.text(max_size=80), st.sampled_from(sorted(DISGUISES)), st.integers(0, 2**31), st.floats(0, 3))
 @settings(max_examples=500, deadline=None)
 def test_disguises_are_pure_and_never_fail(text, name, seed, budget):

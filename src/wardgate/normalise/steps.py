@@ -238,7 +238,7 @@ def _maybe_leet(text: str, match: re.Match[str]) -> bool:
 _LOWER, _UPPER = "a-z\u00df-\u00f6\u00f8-\u00ff", "A-Z\u00c0-\u00d6\u00d8-\u00de"
 _L, _U = f"[{_LOWER}]", f"[{_UPPER}]"
 _HUMP = re.compile(_L + _U)
-_CAPITALS = re.compile(f"{_U}+")
+_SMALL = {ord(c): c.lower() for c in map(chr, range(0xDF)) if re.match(_U, c)}
 _CASED_WORD = re.compile(f"[{_LOWER}{_UPPER}]{{2,}}")
 _PARTS = re.compile(f"{_U}*{_L}+|{_U}+")
 _ORDINARY_CASE = re.compile(
@@ -260,7 +260,7 @@ def casing(text: str) -> list[Edit]:
     odd = sum(n for word, n in Counter(words).items() if _oddly_cased(word))
     if odd < 3 or odd * 3 < len(words):
         return []
-    return [Edit(m.start(), m.end(), m[0].lower()) for m in _CAPITALS.finditer(text)]
+    return [Edit(0, len(text), text.translate(_SMALL))]
 
 
 def _oddly_cased(word: str) -> bool:

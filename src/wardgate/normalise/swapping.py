@@ -22,9 +22,9 @@ def swapped(text: str) -> list[Edit]:
             (meant[word],) = read
     if len(meant) < _FEWEST or sum(word in meant for word in words) * _ONE_IN < len(words):
         return []
-    there = list(WORD.finditer(text))
-    put_back = {m: _in_the_case_of(m, meant[m.lower()]) for m in {m[0] for m in there} if m.lower() in meant}
-    return [Edit(*m.span(), new) for m in there if (new := put_back.get(m[0]))]
+    put_back = {m: _in_the_case_of(m, meant[m.lower()]) for m in set(WORD.findall(text)) if m.lower() in meant}
+    new = WORD.sub(lambda m: put_back.get(m[0]) or m[0], text)
+    return [Edit(0, len(text), new)] if new != text else []
 
 
 def twins(word: str) -> set[str]:

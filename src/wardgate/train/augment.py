@@ -67,7 +67,7 @@ def attacked(text: str, rng: random.Random, *, safe: bool) -> str:
     What the normaliser takes off is shown on safe texts alone: an unsafe one is caught in its cleaned view, and its raw
     view could only teach that garble is unsafe. Swapped letters are shown on both: it leaves a few of them as slips.
     """
-    names = [d.name for d in DISGUISES.values() if safe or not d.undone_by or d.undone_by == ("swapped",)]
+    names = [d.name for d in DISGUISES.values() if safe or not d.undone_by or d.name == "char_swap"]
     return disguise(text, rng.choice(names), seed=rng.getrandbits(16))
 
 
