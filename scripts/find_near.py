@@ -5,12 +5,13 @@
 Texts are near where the base encoder's mean-pooled embeddings, less the benchmarks' mean, have a cosine over `--above`
 (English) or `--foreign` (other languages, which lie together whatever they say). Words in common find copies only; this
 finds a benchmark's wish said in other words as well. Prints each near text with the name of the set, nearest first;
-with `--drop` they are taken out of `requests.jsonl`.
+with `--drop` they are taken out of `requests.jsonl.gz`.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -23,12 +24,12 @@ from transformers import AutoModel, AutoTokenizer
 
 from wardgate.data.pool import read_pool_file
 from wardgate.guards.batching import plan_batches
-from wardgate.train.written import requests
+from wardgate.train.written import request_lines, requests
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-WRITTEN = Path(__file__).parent.parent / "src/wardgate/train/words/requests.jsonl"
+WRITTEN = Path(__file__).parent.parent / "src/wardgate/train/words/requests.jsonl.gz"
 
 
 def embedded(base: Path, texts: list[str]) -> NDArray[np.float32]:
@@ -74,9 +75,8 @@ def main() -> None:
         sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
     sys.stderr.write(f"{near.sum()} of {len(rows)} written texts are near\n")
     if given.drop:
-        lines = WRITTEN.read_text("utf-8").splitlines()
-        kept = [line for line, out in zip(lines, near, strict=True) if not out]
-        WRITTEN.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+        kept = "".join(f"{line}\n" for line, out in zip(request_lines(), near, strict=True) if not out)
+        WRITTEN.write_bytes(gzip.compress(kept.encode(), mtime=0))
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def hexadecimal(text: str) -> list[Edit]:
 
 
 _SEGMENT = re.compile(r"[^\n\"“”«»:]{8,}")
-# Per mille of a to z in the written texts of `train/words/requests.jsonl`: the mean of en, de, fr, es, it, pt, nl, pl.
+# Per mille of a to z in the written texts of `train.written.requests`: the mean of en, de, fr, es, it, pt, nl, pl.
 _OFTEN = (94, 14, 35, 40, 135, 12, 19, 22, 77, 10, 13, 41, 34, 74, 73, 26, 6, 65, 61, 59, 38, 12, 13, 2, 10, 14)
 _TURNED = {chr(97 + i): math.log(_OFTEN[(i + 13) % 26] / n) for i, n in enumerate(_OFTEN)}
 """How much likelier each letter is where ROT13 was applied, in nats."""

@@ -3,11 +3,12 @@
 `words/templates.yaml` has short intents and threats beside harmless look-alikes, `words/groups.yaml` what is said of
 groups, kind and unkind, and `words/languages.yaml` both sides in languages of which the pool has one. Against
 over-refusal there are ordinary requests of many trades made of frames (`words/benign.yaml`), and others, with answers,
-each written out on its own (`words/requests.jsonl`).
+each written out on its own (`words/requests.jsonl.gz`).
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import re
@@ -127,11 +128,17 @@ def requests() -> list[Example]:
     no harm could be done with any of them.
     """
     out: list[Example] = []
-    for number, row in enumerate(map(json.loads, word_file("requests.jsonl").splitlines())):
+    for number, row in enumerate(map(json.loads, request_lines())):
         hazards = {Hazard(h) for h in row.get("hazards", ())}
         one = _example(row["text"], row["language"], row.get("kind", "prompt"), hazards)
         out.append(replace(one, id=f"request-{number}"))
     return out
+
+
+def request_lines() -> list[str]:
+    """The lines of `words/requests.jsonl.gz`: packed, they are a third of what they would add to the package."""
+    packed = (files("wardgate.train") / "words" / "requests.jsonl.gz").read_bytes()
+    return gzip.decompress(packed).decode("utf-8").splitlines()
 
 
 def wrapped(text: str, rng: random.Random) -> str:
