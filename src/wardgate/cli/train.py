@@ -111,6 +111,44 @@ def nano(
     typer.echo(f"bundle written to {out}")
 
 
+@app.command("small")
+def small(
+    pool: Annotated[Path, typer.Option(help="Folder with the training pool's *.jsonl.gz.")],
+    base: Annotated[Path, typer.Option(help="Hugging Face folder of multilingual-e5-small.")],
+    run: Annotated[Path, typer.Option(help="A finished run of `train mini`: the teacher.")],
+    out: Annotated[Path, typer.Option(help="Where the bundle and the run's state go.")],
+    version: Annotated[str, typer.Option(help="The bundle's version.")] = "1.0.0",
+    epochs: Annotated[int, typer.Option(help="Passes over the lessons.", min=1)] = 6,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 20261121,
+) -> None:
+    """Train the encoder inside nano: two narrow layers, taught by a finished run of `train mini`.
+
+    Interrupted, it goes on from its last whole epoch. About an hour on two cores, half of it the teacher's reading.
+
+    Example:
+      wardgate train small --pool pool/train --base multilingual-e5-small --run runs/mini --out runs/small
+      wardgate train nano --pool pool/train --out runs/ngrams
+      wardgate train blend --name nano --deep runs/small --wide runs/ngrams --pool pool/train --out runs/nano
+    """
+    with told():
+        from wardgate.train.mini import Settings
+        from wardgate.train.small import SmallSettings, train_small
+
+        with bar("reading, then learning") as report:
+            manifest = train_small(
+                pool,
+                base,
+                run,
+                out,
+                Settings(seed=seed, requests=1),
+                SmallSettings(seed=seed, epochs=epochs),
+                version=version,
+                report=report,
+            )
+    typer.echo(f"held-back figures: {manifest['measured']}")
+    typer.echo(f"bundle written to {out}")
+
+
 @app.command("classifier")
 def classifier(  # noqa: PLR0913, PLR0917 - one option each
     base: Annotated[str, typer.Option(help="Base model: a folder, or a hub id in the local cache.")],

@@ -1,7 +1,7 @@
 """Writes the built-in encoder as one ONNX file: int8 matrix products, 4-bit word embeddings.
 
 The graph is written by hand rather than traced, so that it holds exactly the operators that ONNX Runtime runs
-fast on a CPU: `MatMulNBits`, `MultiHeadAttention` and `SkipLayerNormalization` of its contrib set.
+fast on a CPU: among them `MatMulNBits`, `MultiHeadAttention` and `Gelu` of its contrib set.
 Inputs: `ids` int64 (batch, length) and `mask` int32 (batch, length), 1 for tokens. Output: `logits` float32
 (batch, labels).
 """
@@ -96,7 +96,7 @@ def export_onnx(model: EncoderGuardModel, path: Path, *, quantised: bool = True)
     x = _embedded(graph, state, config.layer_norm_eps)
     for layer in range(config.num_hidden_layers):
         x = _layer(graph, state, f"base.encoder.layer.{layer}", x, config)
-    logits = _pooled_head(graph, state, x)
+    logits = _pooled_head(graph, state, x, peaks=model.peaks)
     graph.nodes[-1].output[0] = logits = "logits"
     labels = state["head.bias"].shape[0]
     proto = helper.make_model(
@@ -154,16 +154,6 @@ def _norm(graph: _Graph, name: str, state: dict[str, NDArray[np.float32]], x: st
     return graph.node("LayerNormalization", [x, scale, bias], axis=-1, epsilon=epsilon)
 
 
-def _skip_norm(
-    graph: _Graph, name: str, state: dict[str, NDArray[np.float32]], x: str, skip: str, epsilon: float
-) -> str:
-    scale, bias = (
-        graph.weight(f"{name}.scale", state[f"{name}.weight"]),
-        graph.weight(f"{name}.bias", state[f"{name}.bias"]),
-    )
-    return graph.node("SkipLayerNormalization", [x, skip, scale, bias], domain=_CONTRIB, epsilon=epsilon)
-
-
 def _layer(graph: _Graph, state: dict[str, NDArray[np.float32]], name: str, x: str, config: Any) -> str:
     heads, epsilon = config.num_attention_heads, config.layer_norm_eps
 
@@ -172,20 +162,25 @@ def _layer(graph: _Graph, state: dict[str, NDArray[np.float32]], name: str, x: s
 
     query, key, value = (linear(x, f"attention.self.{part}") for part in ("query", "key", "value"))
     mixed = graph.node("MultiHeadAttention", [query, key, value, "", "mask"], domain=_CONTRIB, num_heads=heads)
-    attended = _skip_norm(
-        graph, f"{name}.attention.output.LayerNorm", state, linear(mixed, "attention.output.dense"), x, epsilon
-    )
+    # The two take a tenth of the time of the contrib SkipLayerNormalization (ONNX Runtime 1.31): a sixth of a run.
+    attended = graph.node("Add", [linear(mixed, "attention.output.dense"), x])
+    attended = _norm(graph, f"{name}.attention.output.LayerNorm", state, attended, epsilon)
     wide = graph.node("Gelu", [linear(attended, "intermediate.dense")], domain=_CONTRIB)
-    return _skip_norm(graph, f"{name}.output.LayerNorm", state, linear(wide, "output.dense"), attended, epsilon)
+    out = graph.node("Add", [linear(wide, "output.dense"), attended])
+    return _norm(graph, f"{name}.output.LayerNorm", state, out, epsilon)
 
 
-def _pooled_head(graph: _Graph, state: dict[str, NDArray[np.float32]], x: str) -> str:
+def _pooled_head(graph: _Graph, state: dict[str, NDArray[np.float32]], x: str, *, peaks: bool) -> str:
     axis = graph.weight("pool.axis", np.array([1], dtype=np.int64))
     last = graph.weight("pool.last", np.array([2], dtype=np.int64))
     mask = graph.node("Cast", ["mask"], to=TensorProto.FLOAT)
-    kept = graph.node("Mul", [x, graph.node("Unsqueeze", [mask, last])])
-    total = graph.node("ReduceSum", [kept, axis], keepdims=0)
+    places = graph.node("Unsqueeze", [mask, last])
+    total = graph.node("ReduceSum", [graph.node("Mul", [x, places]), axis], keepdims=0)
     count = graph.node("ReduceSum", [mask, axis], keepdims=1)
-    mean = graph.node("Div", [total, count])
+    pooled = graph.node("Div", [total, count])
+    if peaks:
+        lowest = graph.weight("pool.lowest", np.array(np.finfo(np.float32).min, dtype=np.float32))
+        shown = graph.node("Where", [graph.node("Cast", [places], to=TensorProto.BOOL), x, lowest])
+        pooled = graph.node("Concat", [pooled, graph.node("ReduceMax", [shown, axis], keepdims=0)], axis=-1)
     weight, bias = graph.weight("head.weight", state["head.weight"].T), graph.weight("head.bias", state["head.bias"])
-    return graph.node("Add", [graph.node("MatMul", [mean, weight]), bias])
+    return graph.node("Add", [graph.node("MatMul", [pooled, weight]), bias])

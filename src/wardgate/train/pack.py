@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,14 +112,25 @@ def pack(
     return pack_encoder(name, splits, out, version=version)
 
 
-def pack_encoder(name: str, splits: dict[str, Split], out: Path, *, version: str) -> dict[str, object]:
-    """The same for an encoder that is exported already: `model.onnx` and `tokenizer.json` are in `out`."""
-    settings = EncoderSettings()
+def pack_encoder(
+    name: str, splits: dict[str, Split], out: Path, *, version: str, settings: EncoderSettings | None = None
+) -> dict[str, object]:
+    """The same for an encoder that is exported already: `model.onnx` and `tokenizer.json` are in `out`.
+
+    Args:
+        name: the guard's name.
+        splits: `calibrate` and `held-back`.
+        out: the bundle's folder.
+        version: the bundle's version.
+        settings: how it cuts and batches; what is not the default is written into the manifest.
+    """
+    usual, settings = EncoderSettings(), settings or EncoderSettings()
     guard = EncoderGuard(name, out / "model.onnx", out / "tokenizer.json", settings=settings)
+    own = {key: value for key, value in asdict(settings).items() if value != getattr(usual, key)}
     card: dict[str, object] = {
         "kind": "encoder",
         "licence": "Apache-2.0; fine-tuned from multilingual-e5-small (MIT)",
-        "settings": {"window": settings.window, "overlap": settings.overlap},
+        "settings": {"window": settings.window, "overlap": settings.overlap} | own,
     }
     return finish(guard, splits, out, version=version, card=card)
 
