@@ -16,6 +16,7 @@ from wardgate.policy.decision import GRAVITY
 MAPS = {
     "mini": WARDGATE,
     "nano": WARDGATE,
+    "small": WARDGATE,
     "rules": RulesGuard.starter().labels,
     "bioguard-prompt": BIOGUARD,
     "bioguard-response": BIOGUARD,
@@ -38,20 +39,30 @@ class TestFast:
     FAST = bound("fast")
 
     @pytest.mark.parametrize("unsafe", [0.01, 0.99])
-    def test_what_nano_is_sure_of_needs_no_mini(self, unsafe):
+    def test_what_nano_is_sure_of_needs_nobody_else(self, unsafe):
         sure = case(report("nano", unsafe=unsafe))
         assert self.FAST.pending(case()) == ("nano",)
         assert self.FAST.pending(sure) == ()
         assert self.FAST.decide(sure).action is (Action.BLOCK if unsafe > 0.5 else Action.ALLOW)
 
-    def test_what_nano_doubts_is_for_mini_to_say(self):
-        assert self.FAST.pending(case(report("nano", unsafe=0.5))) == ("mini",)
-        said = [case(report("nano", unsafe=0.9), report("mini", unsafe=p)) for p in (0.01, 0.99)]
+    @pytest.mark.parametrize("unsafe", [0.05, 0.95])
+    def test_what_small_is_sure_of_needs_no_mini(self, unsafe):
+        asked = case(report("nano", unsafe=0.5))
+        assert self.FAST.pending(asked) == ("small",)
+        sure = case(report("nano", unsafe=0.5), report("small", unsafe=unsafe))
+        assert self.FAST.pending(sure) == ()
+        assert self.FAST.decide(sure).action is (Action.BLOCK if unsafe > 0.5 else Action.ALLOW)
+
+    def test_what_both_doubt_is_for_mini_to_say(self):
+        doubted = (report("nano", unsafe=0.9), report("small", unsafe=0.8))
+        assert self.FAST.pending(case(*doubted)) == ("mini",)
+        said = [case(*doubted, report("mini", unsafe=p)) for p in (0.01, 0.99)]
         assert [self.FAST.decide(c).action for c in said] == [Action.ALLOW, Action.BLOCK]
 
-    def test_a_nano_that_fails_leaves_it_to_mini(self):
-        failed = case(report("nano", status=Status.FAILED))
-        assert self.FAST.pending(failed) == ("mini",)
+    def test_who_fails_leaves_it_to_the_next(self):
+        failed = report("nano", status=Status.FAILED)
+        assert self.FAST.pending(case(failed)) == ("small",)
+        assert self.FAST.pending(case(failed, report("small", status=Status.FAILED))) == ("mini",)
 
 
 def chat(*reports, **context):
@@ -256,6 +267,7 @@ def test_no_policy_can_be_talked_out_of_its_guards():
     loud = {
         "mini": report(unsafe=1.0, **alarm),
         "nano": report("nano", unsafe=1.0, **alarm),
+        "small": report("small", unsafe=1.0, **alarm),
         "rules": rules(self_harm=0.8, spam=0.96, link=0.99, invite=0.99, flood=0.96),
         **{r.name: r for r in heads(1.0, 1.0)},
     }

@@ -1,4 +1,4 @@
-"""The small encoder inside nano: what it learns, that it resumes, and that its export is the model."""
+"""The encoder of the built-in guard small: what it learns, that it resumes, and that its export is the model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from wardgate.train.small import (  # noqa: E402
 )
 from wardgate.train.vocabulary import save_compact  # noqa: E402
 
-QUICK = SmallSettings(width=32, layers=1, inner=64, epochs=6, batch_tokens=256, max_tokens=40, rate=0.02, hidden=0.05)
+QUICK = SmallSettings(width=32, layers=1, inner=64, epochs=8, batch_tokens=256, max_tokens=40, rate=0.01, hidden=0.05)
 
 
 def quiet(*_args):
@@ -116,19 +116,6 @@ def test_the_exported_guard_says_what_the_model_says(teacher, tmp_path, quantise
     got = guard.score([View(t) for t in texts]).logits
     want = predict(model, texts, unigram())
     np.testing.assert_allclose(*(1 / (1 + np.exp(-z)) for z in (got, want)), atol=tolerance)
-
-
-def test_the_peaks_are_those_of_the_text_and_not_of_its_padding(teacher):
-    model = fresh(teacher).eval()
-    ids = torch.tensor([[0, 5, 6, 2]])
-    longer = torch.tensor([[0, 5, 6, 2, 1, 1, 1]])
-    with torch.no_grad():
-        alone = model(ids, torch.ones_like(ids))
-        beside = model(longer, (longer != 1).long())
-        states = model.base(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-        want = model.head(torch.cat([states.mean(1), states.max(1).values], 1))
-    torch.testing.assert_close(alone, want)
-    torch.testing.assert_close(beside, alone)
 
 
 def test_pieces_that_the_teacher_takes_for_alike_start_alike(teacher):

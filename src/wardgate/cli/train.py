@@ -118,17 +118,16 @@ def small(
     run: Annotated[Path, typer.Option(help="A finished run of `train mini`: the teacher.")],
     out: Annotated[Path, typer.Option(help="Where the bundle and the run's state go.")],
     version: Annotated[str, typer.Option(help="The bundle's version.")] = "1.0.0",
-    epochs: Annotated[int, typer.Option(help="Passes over the lessons.", min=1)] = 6,
+    epochs: Annotated[int, typer.Option(help="Passes over the lessons.", min=1)] = 5,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 20261121,
 ) -> None:
-    """Train the encoder inside nano: two narrow layers, taught by a finished run of `train mini`.
+    """Train the encoder of the guard small: two narrow layers, taught by a finished run of `train mini`.
 
     Interrupted, it goes on from its last whole epoch. About an hour on two cores, half of it the teacher's reading.
 
     Example:
-      wardgate train small --pool pool/train --base multilingual-e5-small --run runs/mini --out runs/small
-      wardgate train nano --pool pool/train --out runs/ngrams
-      wardgate train blend --name nano --deep runs/small --wide runs/ngrams --pool pool/train --out runs/nano
+      wardgate train small --pool pool/train --base multilingual-e5-small --run runs/mini --out runs/deep
+      wardgate train blend --deep runs/deep --wide runs/nano --share 0.7 --name small --pool pool/train --out runs/small
     """
     with told():
         from wardgate.train.mini import Settings

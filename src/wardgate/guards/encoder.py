@@ -148,16 +148,17 @@ class EncoderGuard:
 
     def _windowed(self, cuts: Sequence[_Cut]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         pieces = [piece for cut in cuts for piece in cut.pieces]
-        z = np.empty((len(pieces), len(self.labels.labels)), dtype=np.float32)
-        each = np.empty(len(pieces), dtype=np.float32)
-        for group in plan_batches([len(p.ids) + 2 for p in pieces], self.settings.batch_tokens):
+        lengths = np.array([len(p.ids) + 2 for p in pieces])
+        z = np.zeros((len(pieces), len(self.labels.labels)), dtype=np.float32)
+        each = np.zeros(len(pieces), dtype=np.float32)
+        if self._beside is not None:
             started = time.perf_counter()
-            z[group] = self._run([pieces[i].ids for i in group])
-            if self._beside is not None:
-                z[group] += self._beside.adds([pieces[i].text for i in group])
-            spent = (time.perf_counter() - started) * 1000
-            total = sum(len(pieces[i].ids) + 2 for i in group)
-            each[group] = [spent * (len(pieces[i].ids) + 2) / total for i in group]
+            z += self._beside.adds([p.text for p in pieces])
+            each += (time.perf_counter() - started) * 1000 * lengths / lengths.sum()
+        for group in plan_batches(lengths.tolist(), self.settings.batch_tokens):
+            started = time.perf_counter()
+            z[group] += self._run([pieces[i].ids for i in group])
+            each[group] += (time.perf_counter() - started) * 1000 * lengths[group] / lengths[group].sum()
         bounds = np.cumsum([0, *(len(cut.pieces) for cut in cuts)])
         out = np.stack([_whole(z[a:b], cut) for a, b, cut in zip(bounds, bounds[1:], cuts, strict=False)])
         return out, np.add.reduceat(each, bounds[:-1])
@@ -194,8 +195,8 @@ class _Cut:
 
 
 def _stretch(text: str, whole: Encoding, place: Sequence[int]) -> _Piece:
-    first, last = whole.offsets[place[0]][0], whole.offsets[place[-1]][1]
-    return _Piece([whole.ids[i] for i in place], text[first:last])
+    ids, offsets = whole.ids, whole.offsets  # each asking copies the whole list
+    return _Piece([ids[i] for i in place], text[offsets[place[0]][0] : offsets[place[-1]][1]])
 
 
 def _whole(logits: NDArray[np.float32], cut: _Cut) -> NDArray[np.float32]:

@@ -40,21 +40,13 @@ class EncoderGuardModel(nn.Module):
     The word embeddings stay frozen: they are most of the parameters, a fine-tuning set touches few of them,
     and frozen they can be shipped in the 4-bit blocks of ggml's Q4_0 format. Attention has no dropout, which is
     slow to draw on CPUs.
-
-    Args:
-        base: a BERT encoder without its pooling layer.
-        labels: number of output logits.
-        hidden: width of its states.
-        peaks: give the head each state's greatest value over the text beside the mean (max-over-time pooling, Kim
-            2014, arXiv 1408.5882): few narrow layers cannot carry what one phrase says into the mean of a long text.
     """
 
-    def __init__(self, base: nn.Module, labels: int, hidden: int, *, peaks: bool = False) -> None:
+    def __init__(self, base: nn.Module, labels: int, hidden: int) -> None:
         super().__init__()
         self.base = base
-        self.peaks = peaks
         self.dropout = nn.Dropout(0.1)
-        self.head = nn.Linear(2 * hidden if peaks else hidden, labels)
+        self.head = nn.Linear(hidden, labels)
         base.embeddings.word_embeddings.weight.requires_grad_(False)  # type: ignore[union-attr]
         for layer in base.encoder.layer:  # type: ignore[union-attr]
             layer.attention.self.dropout.p = 0.0
@@ -118,9 +110,6 @@ class EncoderGuardModel(nn.Module):
         states = self.base(input_ids=ids, attention_mask=mask).last_hidden_state
         weights = mask.unsqueeze(-1).to(states.dtype)
         pooled = (states * weights).sum(1) / weights.sum(1).clamp(min=1)
-        if self.peaks:
-            greatest = states.masked_fill(weights == 0, torch.finfo(states.dtype).min).amax(1)
-            pooled = torch.cat([pooled, greatest], 1)
         logits: Tensor = self.head(self.dropout(pooled).float())
         return logits
 

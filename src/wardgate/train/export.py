@@ -96,7 +96,7 @@ def export_onnx(model: EncoderGuardModel, path: Path, *, quantised: bool = True)
     x = _embedded(graph, state, config.layer_norm_eps)
     for layer in range(config.num_hidden_layers):
         x = _layer(graph, state, f"base.encoder.layer.{layer}", x, config)
-    logits = _pooled_head(graph, state, x, peaks=model.peaks)
+    logits = _pooled_head(graph, state, x)
     graph.nodes[-1].output[0] = logits = "logits"
     labels = state["head.bias"].shape[0]
     proto = helper.make_model(
@@ -170,17 +170,13 @@ def _layer(graph: _Graph, state: dict[str, NDArray[np.float32]], name: str, x: s
     return _norm(graph, f"{name}.output.LayerNorm", state, out, epsilon)
 
 
-def _pooled_head(graph: _Graph, state: dict[str, NDArray[np.float32]], x: str, *, peaks: bool) -> str:
+def _pooled_head(graph: _Graph, state: dict[str, NDArray[np.float32]], x: str) -> str:
     axis = graph.weight("pool.axis", np.array([1], dtype=np.int64))
     last = graph.weight("pool.last", np.array([2], dtype=np.int64))
     mask = graph.node("Cast", ["mask"], to=TensorProto.FLOAT)
-    places = graph.node("Unsqueeze", [mask, last])
-    total = graph.node("ReduceSum", [graph.node("Mul", [x, places]), axis], keepdims=0)
+    kept = graph.node("Mul", [x, graph.node("Unsqueeze", [mask, last])])
+    total = graph.node("ReduceSum", [kept, axis], keepdims=0)
     count = graph.node("ReduceSum", [mask, axis], keepdims=1)
-    pooled = graph.node("Div", [total, count])
-    if peaks:
-        lowest = graph.weight("pool.lowest", np.array(np.finfo(np.float32).min, dtype=np.float32))
-        shown = graph.node("Where", [graph.node("Cast", [places], to=TensorProto.BOOL), x, lowest])
-        pooled = graph.node("Concat", [pooled, graph.node("ReduceMax", [shown, axis], keepdims=0)], axis=-1)
+    mean = graph.node("Div", [total, count])
     weight, bias = graph.weight("head.weight", state["head.weight"].T), graph.weight("head.bias", state["head.bias"])
-    return graph.node("Add", [graph.node("MatMul", [pooled, weight]), bias])
+    return graph.node("Add", [graph.node("MatMul", [mean, weight]), bias])
