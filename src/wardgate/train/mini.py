@@ -213,18 +213,51 @@ def warmed(optimizer: torch.optim.Optimizer, steps: int, share: float) -> torch.
     )
 
 
+def cut(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> list[NDArray[np.int32]]:
+    """At most so many pieces from the start of each text, special ones included."""
+    found: list[NDArray[np.int32]] = []
+    for start in range(0, len(texts), 4096):
+        for e in tokenizer.encode_batch(texts[start : start + 4096]):
+            ids = e.ids if len(e.ids) <= most else [*e.ids[: most - 1], 2]
+            found.append(np.array(ids, dtype=np.int32))
+    return found
+
+
+def padded(ids: Sequence[NDArray[np.int32]], chosen: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Some texts as one batch: ids and mask, int64 (batch, length)."""
+    width = max(len(ids[i]) for i in chosen)
+    tokens = np.full((len(chosen), width), 1, dtype=np.int64)
+    for row, i in enumerate(chosen):
+        tokens[row, : len(ids[i])] = ids[i]
+    found = torch.from_numpy(tokens)
+    return found, (found != 1).long()
+
+
 @torch.no_grad()
 def predict(
-    model: EncoderGuardModel, texts: list[str], tokenizer: Tokenizer, *, max_tokens: int = 160
+    model: EncoderGuardModel,
+    texts: Sequence[str],
+    tokenizer: Tokenizer,
+    *,
+    max_tokens: int = 160,
+    report: Callable[[int, int, float], None] = lambda *_: None,
 ) -> NDArray[np.float32]:
-    """Logits of each text's first window, float32 of shape (n, 13), in the order given."""
+    """Logits of each text's first window, float32 of shape (n, 13), in the order given.
+
+    Args:
+        model: what reads them, on the CPU; under autocast in its type.
+        texts: any.
+        tokenizer: the model's own.
+        max_tokens: word pieces of a text that are read.
+        report: called with texts read, their number, and 0.
+    """
     model.cpu().eval()
-    ids = [e.ids if len(e.ids) <= max_tokens else [*e.ids[: max_tokens - 1], 2] for e in tokenizer.encode_batch(texts)]
+    ids, done = cut(tokenizer, texts, max_tokens), 0
     out = np.zeros((len(texts), len(WARDGATE.labels)), dtype=np.float32)
     for group in plan_batches([len(i) for i in ids], 4096):
-        width = max(len(ids[i]) for i in group)
-        tokens = torch.tensor([ids[i] + [1] * (width - len(ids[i])) for i in group])
-        out[group] = model(tokens, (tokens != 1).long()).numpy()
+        out[group] = model(*padded(ids, group)).float().numpy()
+        done += len(group)
+        report(done, len(texts), 0.0)
     return out
 
 

@@ -124,7 +124,8 @@ def pack_encoder(
         version: the bundle's version.
         settings: how it cuts and batches; what is not the default is written into the manifest.
     """
-    usual, settings = EncoderSettings(), settings or EncoderSettings()
+    usual = EncoderSettings()
+    settings = settings or usual
     guard = EncoderGuard(name, out / "model.onnx", out / "tokenizer.json", settings=settings)
     own = {key: value for key, value in asdict(settings).items() if value != getattr(usual, key)}
     card: dict[str, object] = {

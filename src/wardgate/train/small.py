@@ -24,7 +24,18 @@ from wardgate.hazards import WARDGATE
 from wardgate.train.augment import augmented
 from wardgate.train.encoder_model import EncoderGuardModel
 from wardgate.train.export import export_onnx
-from wardgate.train.mini import EMBEDDINGS, Split, build_splits, open_run, pieces_of, take_over, warmed
+from wardgate.train.mini import (
+    EMBEDDINGS,
+    Split,
+    build_splits,
+    cut,
+    open_run,
+    padded,
+    pieces_of,
+    predict,
+    take_over,
+    warmed,
+)
 from wardgate.train.pack import pack_encoder
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed
 
@@ -140,27 +151,6 @@ def altered(split: Split, share: float, seed: int) -> list[str]:
     return out
 
 
-def cut(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> list[NDArray[np.int32]]:
-    """At most so many pieces from the start of each text, special ones included."""
-    found: list[NDArray[np.int32]] = []
-    for start in range(0, len(texts), 4096):
-        for e in tokenizer.encode_batch(texts[start : start + 4096]):
-            ids = e.ids if len(e.ids) <= most else [*e.ids[: most - 1], _EOS]
-            found.append(np.array(ids, dtype=np.int32))
-    return found
-
-
-def padded(ids: Sequence[NDArray[np.int32]], chosen: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Some texts as one batch: ids and mask, int64 (batch, length)."""
-    width = max(len(ids[i]) for i in chosen)
-    tokens = np.full((len(chosen), width), _PAD, dtype=np.int64)
-    for row, i in enumerate(chosen):
-        tokens[row, : len(ids[i])] = ids[i]
-    found = torch.from_numpy(tokens)
-    return found, (found != _PAD).long()
-
-
-@torch.no_grad()
 def opinions(
     teacher: EncoderGuardModel,
     tokenizer: Tokenizer,
@@ -187,14 +177,9 @@ def opinions(
         kept: Array = np.load(path)
         if len(kept) == len(texts):
             return kept
-    teacher.eval()
-    ids, done = cut(tokenizer, texts, most), 0
-    out = np.zeros((len(texts), len(WARDGATE.labels)), dtype=np.float32)
-    for group in plan_batches([len(i) for i in ids], 4096):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            out[group] = torch.sigmoid(teacher(*padded(ids, group)).float()).numpy()
-        done += len(group)
-        report(done, len(texts), 0.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = predict(teacher, texts, tokenizer, max_tokens=most, report=report)
+    out = (1 / (1 + np.exp(-logits))).astype(np.float32)
     np.save(path, out)
     return out
 
