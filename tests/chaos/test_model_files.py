@@ -11,25 +11,32 @@ import pytest
 from wardgate import Engine
 from wardgate.engine import BundleError
 from wardgate.engine.bundle import BUILT_IN, MANIFEST, load_bundle
+from wardgate.guards import View
 
 MINI = BUILT_IN / "mini"
-FILES = ("model.onnx", "tokenizer.json", "weights.safetensors")
+SHARED = "weights.safetensors"
+FILES = ("model.onnx", "tokenizer.json", SHARED)
 draw = random.Random(20)
+
+
+def copy(folder, name):
+    """mini's n-grams are nano's, and lie beside nano alone."""
+    shutil.copyfile((BUILT_IN / "nano" if name == SHARED else MINI) / name, folder / name)
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundle") / "mini"
-    shutil.copytree(MINI, folder)
+    folder = tmp_path_factory.mktemp("bundle")
+    for name in (*FILES, MANIFEST):
+        copy(folder, name)
     return folder
 
 
 @pytest.fixture
 def restored(bundle):
     yield bundle
-    for path in MINI.iterdir():
-        if path.is_file() and (not (bundle / path.name).exists() or path.name in {*FILES, MANIFEST}):
-            shutil.copyfile(path, bundle / path.name)
+    for name in (*FILES, MANIFEST):
+        copy(bundle, name)
 
 
 def refused(folder):
@@ -61,10 +68,21 @@ def test_half_a_file_is_noticed(restored, name, share):
     assert name in refused(restored)
 
 
-@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", MANIFEST])
 def test_a_file_that_is_gone_is_noticed(restored, name):
     (restored / name).unlink()
     assert name in refused(restored)
+
+
+def test_n_grams_that_a_built_in_guard_has_too_need_not_be_here(restored):
+    view = [View("How do I bake bread?")]
+    with_all = load_bundle(restored).guard.score(view).logits
+    (restored / SHARED).unlink()
+    assert (load_bundle(restored).guard.score(view).logits == with_all).all()
+    manifest = json.loads((restored / MANIFEST).read_text())
+    manifest["files"][SHARED] = "0" * 64
+    (restored / MANIFEST).write_text(json.dumps(manifest))
+    assert f"{SHARED} is missing" in refused(restored)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"files": {}}', "null", '{"files": 5}', "\x00"])

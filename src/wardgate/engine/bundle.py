@@ -55,6 +55,9 @@ class Bundle:
 def load_bundle(folder: Path) -> Bundle:
     """Load a bundle and check every file against its hash.
 
+    The n-grams may lie in a built-in bundle instead, if one has them with the same hash: guards that share them ship
+    them once.
+
     Raises:
         BundleError: if a file is missing, truncated, changed, or not of a known form.
     """
@@ -69,48 +72,58 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{folder / MANIFEST} is not a bundle's manifest ({type(error).__name__})") from None
     if kind not in FILES:
         raise BundleError(f"{folder}: bundle kind {kind!r} is not known here; a newer wardgate may know it")
-    for name, expected in hashes.items():
-        _check_hash(folder / name, expected)
+    files = {name: _vouched(folder / name, expected) for name, expected in hashes.items()}
     try:
-        return _assemble(folder, manifest, hashlib.sha256(raw).hexdigest())
+        return _assemble(files, manifest, hashlib.sha256(raw).hexdigest())
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{folder}: {error}") from None
 
 
-def _assemble(folder: Path, manifest: dict[str, Any], sha256: str) -> Bundle:
+def _assemble(files: Mapping[str, Path], manifest: dict[str, Any], sha256: str) -> Bundle:
     labels = LABEL_MAPS[str(manifest["labels"])]
-    guard = _guard(folder, manifest, labels)
+    guard = _guard(files, manifest, labels)
     calibrator = Calibrator.from_dict(manifest["calibrator"], labels, guard.link)
     canary = tuple(float(p) for p in manifest.get("canary", ()))
     return Bundle(guard, calibrator, manifest["points"], sha256, str(manifest["version"]), canary)
 
 
-def _guard(folder: Path, manifest: dict[str, Any], labels: LabelMap) -> Guard:
+def _guard(files: Mapping[str, Path], manifest: dict[str, Any], labels: LabelMap) -> Guard:
     name, sizes = str(manifest["name"]), manifest["settings"]
     if manifest["kind"] == "ngrams":
-        return _ngrams(folder, name, sizes, labels)
+        return _ngrams(files, name, sizes, labels)
     beside = None
     if manifest["kind"] == "blend":
-        ngrams = _ngrams(folder, name, sizes["ngrams"], labels)
+        ngrams = _ngrams(files, name, sizes["ngrams"], labels)
         beside = Beside(ngrams, float(sizes["share"]), float(sizes["floor"]))
         sizes = sizes["encoder"]
-    model, tokenizer = (folder / file for file in ENCODER)
+    model, tokenizer = (files[file] for file in ENCODER)
     return EncoderGuard(name, model, tokenizer, labels=labels, settings=EncoderSettings(**sizes), beside=beside)
 
 
-def _ngrams(folder: Path, name: str, sizes: dict[str, Any], labels: LabelMap) -> NgramGuard:
+def _ngrams(files: Mapping[str, Path], name: str, sizes: dict[str, Any], labels: LabelMap) -> NgramGuard:
     settings = NgramSettings(**sizes | {"grams": tuple(sizes["grams"])})
-    return NgramGuard(name, folder / NGRAMS[0], labels=labels, settings=settings)
+    return NgramGuard(name, files[NGRAMS[0]], labels=labels, settings=settings)
 
 
-def _check_hash(path: Path, expected: str) -> None:
+def _vouched(path: Path, expected: str) -> Path:
+    """Where the file with this hash is: here, or, if it is n-grams, in a built-in bundle."""
+    if path.exists():
+        found = _hash(path)
+        if found != expected:
+            raise BundleError(f"{path} is damaged: its SHA-256 is {found[:12]}…, the manifest says {expected[:12]}…")
+        return path
+    for place in BUILT_IN.glob(f"*/{path.name}") if path.name in NGRAMS else ():
+        if _hash(place) == expected:
+            return place
+    raise BundleError(f"{path} is missing")
+
+
+def _hash(path: Path) -> str:
     try:
         with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+            return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:
-        raise BundleError(f"{path} is missing or cannot be read") from None
-    if found != expected:
-        raise BundleError(f"{path} is damaged: its SHA-256 is {found[:12]}…, the manifest says {expected[:12]}…")
+        raise BundleError(f"{path} cannot be read") from None
 
 
 def write_manifest(folder: Path, manifest: dict[str, object]) -> None:
@@ -120,10 +133,7 @@ def write_manifest(folder: Path, manifest: dict[str, object]) -> None:
         folder: the bundle's folder, with the files of its kind in place.
         manifest: name, version, kind, labels, settings, calibrator, points and whatever the card adds.
     """
-    hashes = {}
-    for name in FILES[str(manifest["kind"])]:
-        with (folder / name).open("rb") as stream:
-            hashes[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    hashes = {name: _hash(folder / name) for name in FILES[str(manifest["kind"])]}
     text = json.dumps(manifest | {"files": hashes}, indent=1, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
