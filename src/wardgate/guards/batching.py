@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
 T = TypeVar("T", bound="Hashable")
-S = TypeVar("S", str, list[int])
+S = TypeVar("S", str, range)
 
 
 def plan_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import onnxruntime
     from numpy.typing import NDArray
-    from tokenizers import Encoding, Tokenizer
+    from tokenizers import Tokenizer
 
     from wardgate.guards.ngrams import NgramGuard
 
@@ -139,8 +139,12 @@ class EncoderGuard:
         lines = [texts[row].rstrip().rpartition("\n")[2] for row in long]
         # Only this slower call says where in the text a token lies.
         for row, whole in zip(long, self._tokenizer.encode_batch([texts[row] for row in long]), strict=True):
-            places = windows(list(range(len(whole.ids))), size, self.settings.overlap)
-            cuts[row] = _Cut([_stretch(texts[row], whole, place) for place in places])
+            ids, offsets, text = whole.ids, whole.offsets, texts[row]  # each asking copies the whole list
+            places = windows(range(len(ids)), size, self.settings.overlap)
+            spans = [(offsets[p[0]][0], offsets[p[-1]][1]) for p in places]
+            cuts[row] = _Cut(
+                [_Piece(ids[p.start : p.stop], text[a:b]) for p, (a, b) in zip(places, spans, strict=True)]
+            )
         for row, line, e in zip(long, lines, self._tokenizer.encode_batch_fast(lines), strict=True):
             if len(e.ids) <= size:
                 cuts[row] = _Cut(cuts[row].windows, _Piece(e.ids, line))
@@ -192,11 +196,6 @@ class _Cut:
     @property
     def pieces(self) -> list[_Piece]:
         return self.windows if self.line is None else [*self.windows, self.line]
-
-
-def _stretch(text: str, whole: Encoding, place: Sequence[int]) -> _Piece:
-    ids, offsets = whole.ids, whole.offsets  # each asking copies the whole list
-    return _Piece([ids[i] for i in place], text[offsets[place[0]][0] : offsets[place[-1]][1]])
 
 
 def _whole(logits: NDArray[np.float32], cut: _Cut) -> NDArray[np.float32]:
