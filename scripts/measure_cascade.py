@@ -1,12 +1,13 @@
-"""Measures a cascade of two guards against its dear tier alone: F1 and texts a second, through the engine.
+"""Measures a cascade of guards against its last tier alone: F1 and texts a second, through the engine.
 
-    python scripts/measure_cascade.py --cheap nano --dear mini --choose labelled.jsonl --data DIR [--rows 150]
+    python scripts/measure_cascade.py --cheap nano small --dear mini --choose labelled.jsonl --data DIR [--rows 150]
 
-The band in which the dear tier is asked is chosen on the first half of `--choose` (what `wardgate certify` takes): the
-narrowest outside which the cheap tier decides otherwise than the dear one for at most `--disagree` of the rows. DIR
-holds `*.jsonl.gz` in the pool's form; the first `--rows` of each set, language and kind in a fixed shuffle are used,
-and only where both classes are there. Time is processor time. The cascade is then certified on `--choose`'s
-second half, which the band has not seen.
+The bands in which the next tier is asked are chosen on the first half of `--choose` (what `wardgate certify` takes),
+tier by tier on the rows that reach it: the narrowest outside which it decides otherwise than the dear one for at most
+its even share of `--disagree` of all rows. `--bands LOW HIGH ...` takes given ones, two numbers a tier. DIR holds
+`*.jsonl.gz` in the pool's form; the first `--rows` of each set, language and kind in a fixed shuffle are used, and only
+where both classes are there. Time is processor time. The cascade is then measured and certified on `--choose`'s second
+half, which the bands have not seen.
 """
 
 from __future__ import annotations
@@ -29,26 +30,26 @@ from wardgate.evaluate.certify import Labelled, certify, read_labelled
 from wardgate.policy import parse_policy
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from wardgate.engine.catalogue import Loaded
     from wardgate.policy import Decision
 
-DEAR = """
-policy: dear
+ALONE = """
+policy: alone
 version: 1
-tiers: [{guards: [dear]}]
-rules: [{name: dear, when: {dear.unsafe: %(at)r}, action: block}]
+tiers: [{guards: [%(name)s]}]
+rules: [{name: alone, when: {%(name)s.unsafe: %(at)r}, action: block}]
 """
-CASCADE = """
-policy: cascade
-version: 1
-tiers:
-  - {guards: [cheap], unsure: [%(low)r, %(high)r]}
-  - {guards: [dear]}
-counts: last
-rules:
-  - {name: cheap, when: {cheap.unsafe: %(high)r}, action: block}
-  - {name: dear, when: {dear.unsafe: %(at)r}, action: block}
-"""
+
+
+def cascade_of(cheap: Sequence[str], bands: Sequence[tuple[float, float]], at: float) -> str:
+    """A policy's text: each cheap guard decides outside its band, `dear` what is left."""
+    tiers = [f"  - {{guards: [{n}], unsure: [{low!r}, {high!r}]}}" for n, (low, high) in zip(cheap, bands, strict=True)]
+    rules = [(n, high) for n, (_, high) in zip(cheap, bands, strict=True)] + [("dear", at)]
+    lines = [f"  - {{name: {n}, when: {{{n}.unsafe: {p!r}}}, action: block}}" for n, p in rules]
+    head = ["policy: cascade", "version: 1", "tiers:", *tiers, "  - {guards: [dear]}", "counts: last", "rules:"]
+    return "\n".join(head + lines)
 
 
 def engine(text: str, guards: dict[str, Loaded]) -> Engine:
@@ -68,22 +69,33 @@ def unsafe(made: Engine, texts: list[Submission]) -> np.ndarray:
     return np.array([d.unsafe for d in made.check_many(texts)], float)
 
 
-def narrowest(cheap: np.ndarray, flagged: np.ndarray, disagree: float) -> tuple[float, float]:
-    """The band with the fewest texts in it outside which the tiers disagree on at most this share of all texts.
+def narrowest(cheap: np.ndarray, flagged: np.ndarray, wrong: float) -> tuple[float, float]:
+    """The band with the fewest texts in it outside which the tiers disagree on at most so many texts.
 
     Args:
         cheap: the cheap tier's P(unsafe).
         flagged: what the dear tier decides.
-        disagree: the share, 0 to 1.
+        wrong: how many texts.
     """
     ends = np.unique([0.0, 1.0, *np.quantile(cheap, np.linspace(0, 1, 161)).round(4)])
     found = []
     for low in ends:
         for high in ends[ends > low]:
-            wrong = np.where(cheap >= high, ~flagged, np.where(cheap <= low, flagged, False)).mean()
-            if wrong <= disagree:
-                found.append((float(((cheap > low) & (cheap < high)).mean()), float(low), float(high)))
+            apart = np.where(cheap >= high, ~flagged, np.where(cheap <= low, flagged, False)).sum()
+            if apart <= wrong:
+                found.append((int(((cheap > low) & (cheap < high)).sum()), float(low), float(high)))
     return min(found)[1:]
+
+
+def chosen(scores: Sequence[np.ndarray], flagged: np.ndarray, disagree: float) -> list[tuple[float, float]]:
+    """A band for each cheap tier, in order, each chosen on the texts that reach it."""
+    bands: list[tuple[float, float]] = []
+    unsure = np.ones(len(flagged), bool)
+    for p in scores:
+        low, high = narrowest(p[unsure], flagged[unsure], disagree * len(flagged) / len(scores))
+        bands.append((low, high))
+        unsure &= (p > low) & (p < high)
+    return bands
 
 
 def sets(folder: Path, rows: int) -> dict[str, tuple[list[Submission], np.ndarray]]:
@@ -104,42 +116,53 @@ def sets(folder: Path, rows: int) -> dict[str, tuple[list[Submission], np.ndarra
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cheap", required=True)
+    parser.add_argument("--cheap", required=True, nargs="+", help="guards, the cheapest first")
     parser.add_argument("--dear", default="mini")
     parser.add_argument("--choose", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--disagree", type=float, default=0.01)
+    parser.add_argument("--bands", type=float, nargs="+", help="instead of choosing: low and high of each cheap guard")
     parser.add_argument("--rows", type=int, default=150)
     options = parser.parse_args()
-    guards = {"cheap": load_guard(options.cheap), "dear": load_guard(options.dear)}
+    guards = {name: load_guard(name) for name in options.cheap} | {"dear": load_guard(options.dear)}
     at = guards["dear"].points["balanced"]["unsafe"]
     labelled = read_labelled(options.choose)
     half = len(labelled.unsafe) // 2
-    cheap_alone = engine(DEAR.replace("dear", "cheap") % {"at": at}, guards)
-    dear_alone = engine(DEAR % {"at": at}, guards)
-    first = list(labelled.submissions[:half])
-    low, high = narrowest(unsafe(cheap_alone, first), unsafe(dear_alone, first) >= at, options.disagree)
-    cascade = engine(CASCADE % {"low": low, "high": high, "at": at}, guards)
-    print(f"band ({low:.4f}, {high:.4f}), dear threshold {at:.4f}\n")
+    dear_alone = engine(ALONE % {"name": "dear", "at": at}, guards)
+    if options.bands:
+        bands = list(zip(options.bands[::2], options.bands[1::2], strict=True))
+    else:
+        first = list(labelled.submissions[:half])
+        scores = [unsafe(engine(ALONE % {"name": n, "at": at}, guards), first) for n in options.cheap]
+        bands = chosen(scores, unsafe(dear_alone, first) >= at, options.disagree)
+    cascade = engine(cascade_of(options.cheap, bands, at), guards)
+    told = ", ".join(f"{n} ({low:.4f}, {high:.4f})" for n, (low, high) in zip(options.cheap, bands, strict=True))
+    print(f"unsure: {told}; dear threshold {at:.4f}\n")
     print("| set | n | F1 dear | F1 cascade | asked | speed |\n|---|---|---|---|---|---|")
     totals = np.zeros(2)
-    scores = []
+    found = []
     for name, (texts, truth) in sets(options.data, options.rows).items():
         dear, slow = decided(dear_alone, texts)
         both, fast = decided(cascade, texts)
         totals += slow, fast
         f1 = [f1_score(truth, [not d.allowed for d in made]) for made in (dear, both)]
-        asked = np.mean([len(d.guards) > 1 for d in both])
-        scores.append(f1)
+        asked = np.mean([len(d.guards) > len(options.cheap) for d in both])
+        found.append(f1)
         print(f"| {name} | {len(texts)} | {f1[0]:.3f} | {f1[1]:.3f} | {asked:.0%} | {slow / fast:.1f}x |", flush=True)
-    mean = np.mean(scores, axis=0)
+    mean = np.mean(found, axis=0)
     print(f"| mean; all texts | | {mean[0]:.3f} | {mean[1]:.3f} | | {totals[0] / totals[1]:.1f}x |")
     rest = Labelled(labelled.submissions[half:], labelled.unsafe[half:], labelled.sha256)
-    decisions, fast = decided(cascade, list(rest.submissions))
+    texts, truth = list(rest.submissions), np.array(rest.unsafe)
+    dear, slow = decided(dear_alone, texts)
+    decisions, fast = decided(cascade, texts)
     for alpha in (0.01, 0.02, 0.05):
         print(f"certified at {alpha:.0%}: {certify(cascade, rest, decisions, alpha=alpha, delta=0.05)}")
-    asked = np.mean([len(d.guards) > 1 for d in decisions])
-    print(f"on the {len(decisions)} rows certified on: asked {asked:.0%}, {len(decisions) / fast:.0f} texts a second")
+    asked = np.mean([len(d.guards) > len(options.cheap) for d in decisions])
+    f1 = [f1_score(truth, [not d.allowed for d in made]) for made in (dear, decisions)]
+    print(
+        f"on the {len(texts)} rows certified on: F1 {f1[0]:.3f} and {f1[1]:.3f}, asked {asked:.0%}, "
+        f"{len(texts) / fast:.0f} texts a second, {slow / fast:.1f} times as many as alone"
+    )
 
 
 if __name__ == "__main__":
