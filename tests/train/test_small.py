@@ -130,12 +130,18 @@ def test_pieces_that_the_teacher_takes_for_alike_start_alike(teacher):
     assert apart[20, 22] > 0.01
 
 
-def test_opinions_are_asked_once(teacher, tmp_path):
-    texts, path, told = toy(30).texts, tmp_path / "opinions.npy", []
-    first = opinions(teacher, unigram(), texts, path, lambda *said: told.append(said))
-    assert told[-1][:2] == (30, 30)
+def test_opinions_are_asked_once_part_by_part(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "PART", 12)
+    texts, told = toy(30).texts, []
+    first = opinions(teacher, unigram(), texts, tmp_path, lambda *said: told.append(said[:2]))
+    assert told[-1] == (30, 30)
+    assert told == sorted(told)
     np.testing.assert_allclose(first, 1 / (1 + np.exp(-predict(teacher, texts, unigram()))), atol=0.02)
-    np.testing.assert_array_equal(opinions(None, None, texts, path, quiet), first)
+    np.testing.assert_array_equal(opinions(None, None, texts, tmp_path, quiet), first)
+    (tmp_path / "1.npy").unlink()
+    told.clear()
+    np.testing.assert_array_equal(opinions(teacher, unigram(), texts, tmp_path, lambda *s: told.append(s[0])), first)
+    assert told[-1] == 24
 
 
 def test_copies_are_changed_in_ways_that_the_seed_fixes():
@@ -185,5 +191,5 @@ def test_the_whole_recipe_writes_a_bundle(teacher, tmp_path, monkeypatch):
     assert manifest["kind"] == "encoder"
     bundle = load_bundle(out)
     assert len(bundle.canary) == 100
-    assert (out / "opinions.npy").exists()
+    assert (out / "opinions" / "0.npy").exists()
     assert np.isfinite(bundle.guard.score([View("bread milk"), View("")]).logits).all()

@@ -123,7 +123,7 @@ def small(
 ) -> None:
     """Train the encoder of the guard small: two narrow layers, taught by a finished run of `train mini`.
 
-    Interrupted, it goes on from its last whole epoch. About an hour on two cores, half of it the teacher's reading.
+    Interrupted, it goes on from what was read, or its last whole epoch. An hour on two cores, half of it reading.
 
     Example:
       wardgate train small --pool pool/train --base multilingual-e5-small --run runs/mini --out runs/deep

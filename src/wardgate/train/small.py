@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +62,9 @@ STATES = (0, 4, 8, 12)
 READING = EncoderSettings(overlap=8, batch_tokens=384, threads=1)
 """How it runs. Its products are too short to be shared between threads, which only wait for each other (half as much
 processor time again on two), and windows that share a fifth of a long text would cost a tenth of its pace."""
+
+PART = 16_384
+"""Texts of which the teacher's opinions are kept together."""
 
 _BOS, _PAD, _EOS, _UNKNOWN = 0, 1, 2, 3  # XLM-R's ids, kept by the trimmed vocabulary
 
@@ -155,33 +159,44 @@ def opinions(
     teacher: EncoderGuardModel,
     tokenizer: Tokenizer,
     texts: Sequence[str],
-    path: Path,
+    folder: Path,
     report: Callable[[int, int, float], None],
     *,
     most: int = 160,
 ) -> Array:
-    """The teacher's probabilities of each text's start, from `path` if they stand there.
+    """The teacher's probabilities of each text's start, part by part; parts that stand in `folder` are not asked again.
 
     Args:
         teacher: a finished run.
         tokenizer: its own.
         texts: what is asked about.
-        path: a NumPy file that is written at the end.
+        folder: where the parts are written, as NumPy files.
         report: called with texts read, their number, and 0.
         most: word pieces of a text that it reads.
 
     Returns:
         float32 (n, 13).
     """
-    if path.exists():
-        kept: Array = np.load(path)
-        if len(kept) == len(texts):
-            return kept
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = predict(teacher, texts, tokenizer, max_tokens=most, report=report)
-    out = (1 / (1 + np.exp(-logits))).astype(np.float32)
-    np.save(path, out)
-    return out
+    folder.mkdir(exist_ok=True)
+    parts: list[Array] = []
+    for start in range(0, len(texts), PART):
+        path, part = folder / f"{start // PART}.npy", texts[start : start + PART]
+        kept = np.load(path) if path.exists() else None
+        if kept is None or len(kept) != len(part):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                logits = predict(
+                    teacher, part, tokenizer, max_tokens=most, report=partial(_onward, report, start, len(texts))
+                )
+            kept = (1 / (1 + np.exp(-logits))).astype(np.float32)
+            with path.with_suffix(".new").open("wb") as file:
+                np.save(file, kept)
+            path.with_suffix(".new").replace(path)
+        parts.append(kept)
+    return np.concatenate(parts)
+
+
+def _onward(report: Callable[[int, int, float], None], start: int, total: int, n: int, _part: int, x: float) -> None:
+    report(start + n, total, x)
 
 
 @torch.no_grad()
@@ -357,7 +372,7 @@ def train_small(
     unknown = np.zeros((len(copies), len(WARDGATE.labels)), dtype=np.float32)
     lessons = Lessons(
         cut(tokenizer, [*train.texts, *copies], settings.max_tokens),
-        opinions(teacher, reads, [*train.texts, *copies], out / "opinions.npy", report, most=settings.max_tokens),
+        opinions(teacher, reads, [*train.texts, *copies], out / "opinions", report, most=settings.max_tokens),
         np.concatenate([train.values, unknown]),
         np.concatenate([train.weights, unknown]),
     )
