@@ -65,6 +65,16 @@ def decided(made: Engine, texts: list[Submission]) -> tuple[list[Decision], floa
     return decisions, time.process_time() - started
 
 
+def compared(
+    alone: Engine, cascade: Engine, texts: list[Submission], truth: np.ndarray
+) -> tuple[list[float], float, np.ndarray, list[Decision]]:
+    """F1 of both, the share that reached the dear tier, processor seconds of both, and what the cascade decided."""
+    (dear, slow), (both, fast) = decided(alone, texts), decided(cascade, texts)
+    f1 = [float(f1_score(truth, [not d.allowed for d in made])) for made in (dear, both)]
+    tiers = len(cascade.policy.tiers)
+    return f1, float(np.mean([len(d.guards) == tiers for d in both])), np.array([slow, fast]), both
+
+
 def unsafe(made: Engine, texts: list[Submission]) -> np.ndarray:
     return np.array([d.unsafe for d in made.check_many(texts)], float)
 
@@ -124,6 +134,8 @@ def main() -> None:
     parser.add_argument("--bands", type=float, nargs="+", help="instead of choosing: low and high of each cheap guard")
     parser.add_argument("--rows", type=int, default=150)
     options = parser.parse_args()
+    if options.bands and len(options.bands) != 2 * len(options.cheap):
+        parser.error("--bands takes two numbers for each guard of --cheap")
     guards = {name: load_guard(name) for name in options.cheap} | {"dear": load_guard(options.dear)}
     at = guards["dear"].points["balanced"]["unsafe"]
     labelled = read_labelled(options.choose)
@@ -142,26 +154,23 @@ def main() -> None:
     totals = np.zeros(2)
     found = []
     for name, (texts, truth) in sets(options.data, options.rows).items():
-        dear, slow = decided(dear_alone, texts)
-        both, fast = decided(cascade, texts)
-        totals += slow, fast
-        f1 = [f1_score(truth, [not d.allowed for d in made]) for made in (dear, both)]
-        asked = np.mean([len(d.guards) > len(options.cheap) for d in both])
+        f1, asked, seconds, _ = compared(dear_alone, cascade, texts, truth)
+        totals += seconds
         found.append(f1)
-        print(f"| {name} | {len(texts)} | {f1[0]:.3f} | {f1[1]:.3f} | {asked:.0%} | {slow / fast:.1f}x |", flush=True)
+        print(
+            f"| {name} | {len(texts)} | {f1[0]:.3f} | {f1[1]:.3f} | {asked:.0%} | {seconds[0] / seconds[1]:.1f}x |",
+            flush=True,
+        )
     mean = np.mean(found, axis=0)
     print(f"| mean; all texts | | {mean[0]:.3f} | {mean[1]:.3f} | | {totals[0] / totals[1]:.1f}x |")
     rest = Labelled(labelled.submissions[half:], labelled.unsafe[half:], labelled.sha256)
-    texts, truth = list(rest.submissions), np.array(rest.unsafe)
-    dear, slow = decided(dear_alone, texts)
-    decisions, fast = decided(cascade, texts)
+    texts = list(rest.submissions)
+    f1, asked, seconds, decisions = compared(dear_alone, cascade, texts, np.array(rest.unsafe))
     for alpha in (0.01, 0.02, 0.05):
         print(f"certified at {alpha:.0%}: {certify(cascade, rest, decisions, alpha=alpha, delta=0.05)}")
-    asked = np.mean([len(d.guards) > len(options.cheap) for d in decisions])
-    f1 = [f1_score(truth, [not d.allowed for d in made]) for made in (dear, decisions)]
     print(
         f"on the {len(texts)} rows certified on: F1 {f1[0]:.3f} and {f1[1]:.3f}, asked {asked:.0%}, "
-        f"{len(texts) / fast:.0f} texts a second, {slow / fast:.1f} times as many as alone"
+        f"{len(texts) / seconds[1]:.0f} texts a second, {seconds[0] / seconds[1]:.1f} times as many as alone"
     )
 
 

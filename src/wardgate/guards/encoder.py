@@ -140,10 +140,11 @@ class EncoderGuard:
         # Only this slower call says where in the text a token lies.
         for row, whole in zip(long, self._tokenizer.encode_batch([texts[row] for row in long]), strict=True):
             ids, offsets, text = whole.ids, whole.offsets, texts[row]  # each asking copies the whole list
-            places = windows(range(len(ids)), size, self.settings.overlap)
-            spans = [(offsets[p[0]][0], offsets[p[-1]][1]) for p in places]
             cuts[row] = _Cut(
-                [_Piece(ids[p.start : p.stop], text[a:b]) for p, (a, b) in zip(places, spans, strict=True)]
+                [
+                    _Piece(ids[p.start : p.stop], text[offsets[p[0]][0] : offsets[p[-1]][1]])
+                    for p in windows(range(len(ids)), size, self.settings.overlap)
+                ]
             )
         for row, line, e in zip(long, lines, self._tokenizer.encode_batch_fast(lines), strict=True):
             if len(e.ids) <= size:
