@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from small_encoder import WORDS, small_base, unigram  # noqa: E402
 from wardgate.guards.encoder import EncoderGuard  # noqa: E402
 from wardgate.guards.scores import View  # noqa: E402
+from wardgate.train import parts  # noqa: E402
 from wardgate.train import small as room  # noqa: E402
 from wardgate.train.encoder_model import EncoderGuardModel  # noqa: E402
 from wardgate.train.export import export_onnx  # noqa: E402
@@ -131,7 +132,7 @@ def test_pieces_that_the_teacher_takes_for_alike_start_alike(teacher):
 
 
 def test_opinions_are_asked_once_part_by_part(teacher, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "PART", 12)
+    monkeypatch.setattr(parts, "PART", 12)
     texts, told = toy(30).texts, []
     first = opinions(teacher, unigram(), texts, tmp_path, lambda *said: told.append(said[:2]))
     assert told[-1] == (30, 30)
@@ -183,8 +184,8 @@ def test_the_whole_recipe_writes_a_bundle(teacher, tmp_path, monkeypatch):
     save_compact(unigram(), run / "tokenizer.json")
     (run / "keep.json").write_text(str(list(range(60))))
     torch.save(teacher.state_dict(), run / "model.pt")
-    parts = {"train": toy(300), "calibrate": toy(120, 6), "held-back": toy(120, 7)}
-    monkeypatch.setattr(room, "build_splits", lambda *_: parts)
+    splits = {"train": toy(300), "calibrate": toy(120, 6), "held-back": toy(120, 7)}
+    monkeypatch.setattr(room, "build_splits", lambda *_: splits)
     settings = replace(QUICK, vocabulary=50, width=64, max_tokens=160)
     out = tmp_path / "out"
     manifest = room.train_small(tmp_path, base, run, out, Settings(), settings, version="1", report=quiet)

@@ -55,9 +55,36 @@ def mini(  # noqa: PLR0913, PLR0917 - one option each
     typer.echo(f"bundle written to {out}")
 
 
+@app.command("head")
+def head(
+    pool: Annotated[Path, typer.Option(help="Folder with the training pool's *.jsonl.gz.")],
+    base: Annotated[Path, typer.Option(help="Hugging Face folder of multilingual-e5-small.")],
+    run: Annotated[Path, typer.Option(help="A finished run of `train mini`.")],
+    out: Annotated[Path, typer.Option(help="Where the bundle goes.")],
+    version: Annotated[str, typer.Option(help="The bundle's version.")] = "1.0.0",
+    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 20261121,
+) -> None:
+    """Give a finished run of `train mini` a head that reads its last five layers. The encoder stays as it is.
+
+    Interrupted, it goes on from what was read. Half an hour on two cores, most of it reading.
+
+    Example:
+      wardgate train head --pool pool/train --base multilingual-e5-small --run runs/mini --out runs/head
+    """
+    with told():
+        from wardgate.train.head import HeadSettings, train_head
+        from wardgate.train.mini import Settings
+
+        plan, settings = Settings(seed=seed, requests=1), HeadSettings(seed=seed)
+        with bar("reading, then learning") as report:
+            manifest = train_head(pool, base, run, out, plan, settings, version=version, report=report)
+    typer.echo(f"held-back figures: {manifest['measured']}")
+    typer.echo(f"bundle written to {out}")
+
+
 @app.command("blend")
 def blend(
-    deep: Annotated[Path, typer.Option(help="Bundle of an encoder: the folder of `train mini`.")],
+    deep: Annotated[Path, typer.Option(help="Bundle of an encoder: the folder of `train mini` or `train head`.")],
     wide: Annotated[Path, typer.Option(help="Bundle of n-grams: the folder of `train nano`.")],
     pool: Annotated[Path, typer.Option(help="Folder with the training pool's *.jsonl.gz.")],
     out: Annotated[Path, typer.Option(help="Where the bundle goes.")],
@@ -133,17 +160,9 @@ def small(
         from wardgate.train.mini import Settings
         from wardgate.train.small import SmallSettings, train_small
 
+        plan, settings = Settings(seed=seed, requests=1), SmallSettings(seed=seed, epochs=epochs)
         with bar("reading, then learning") as report:
-            manifest = train_small(
-                pool,
-                base,
-                run,
-                out,
-                Settings(seed=seed, requests=1),
-                SmallSettings(seed=seed, epochs=epochs),
-                version=version,
-                report=report,
-            )
+            manifest = train_small(pool, base, run, out, plan, settings, version=version, report=report)
     typer.echo(f"held-back figures: {manifest['measured']}")
     typer.echo(f"bundle written to {out}")
 

@@ -108,10 +108,71 @@ class EncoderGuardModel(nn.Module):
             Logits. *Shape:* (batch, labels)
         """
         states = self.base(input_ids=ids, attention_mask=mask).last_hidden_state
-        weights = mask.unsqueeze(-1).to(states.dtype)
-        pooled = (states * weights).sum(1) / weights.sum(1).clamp(min=1)
-        logits: Tensor = self.head(self.dropout(pooled).float())
+        logits: Tensor = self.head(self.dropout(pooled(states, mask)).float())
         return logits
+
+    def layer_means(self, ids: Tensor, mask: Tensor) -> list[Tensor]:
+        """The mean state of each text after the embeddings (index 0) and after each layer. *Shape:* (batch, width)."""
+        found = self.base(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+        return [pooled(states.float(), mask) for states in found.hidden_states]
+
+
+def pooled(states: Tensor, mask: Tensor) -> Tensor:
+    """The mean of each text's states over its tokens.
+
+    Args:
+        states: *Shape:* (batch, length, width)
+        mask: 1 for tokens, 0 for padding. *Shape:* (batch, length)
+
+    Returns:
+        *Shape:* (batch, width)
+    """
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+class LayerHead(nn.Module):
+    """Logits from the mean states after several layers: two products with a Gelu between.
+
+    The last layers of a fine-tuned encoder know the training texts by heart; those before them know less of these and
+    as much of others, so that together they rank unseen texts better.
+
+    Attributes:
+        layers: after which layers it reads, the lowest being 1.
+        centre: subtracted from what is read. *Shape:* (len(layers) x width)
+        spread: what is read is then divided by it. *Shape:* (len(layers) x width)
+    """
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, layers: Sequence[int], width: int, hidden: int, labels: int, *, dropped: float = 0.0) -> None:
+        super().__init__()
+        self.layers = tuple(layers)
+        self.register_buffer("centre", torch.zeros(len(self.layers) * width))
+        self.register_buffer("spread", torch.ones(len(self.layers) * width))
+        self.inner = nn.Linear(len(self.layers) * width, hidden)
+        self.outer = nn.Linear(hidden, labels)
+        self.drop_read, self.drop_hidden = nn.Dropout(min(0.1, dropped)), nn.Dropout(dropped)
+
+    def forward(self, read: Tensor) -> Tensor:
+        """Score what was read after `layers`, in a row.
+
+        Args:
+            read: *Shape:* (batch, len(layers) x width)
+
+        Returns:
+            Logits. *Shape:* (batch, labels)
+        """
+        hidden = nn.functional.gelu(self.inner(self.drop_read((read - self.centre) / self.spread)))
+        logits: Tensor = self.outer(self.drop_hidden(hidden))
+        return logits
+
+    @torch.no_grad()
+    def first_product(self) -> tuple[Tensor, Tensor]:
+        """Weight (hidden, inputs) and bias of the first product, with centre and spread folded in."""
+        weight = self.inner.weight / self.spread
+        return weight, self.inner.bias - weight @ self.centre
 
 
 def keep_layers(base: Any, numbers: Sequence[int]) -> None:

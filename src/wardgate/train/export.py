@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from wardgate.train.encoder_model import EncoderGuardModel
+    from wardgate.train.encoder_model import EncoderGuardModel, LayerHead
 
 _BLOCK = 32
 _CONTRIB = "com.microsoft"
@@ -82,21 +82,27 @@ class _Graph:
         return self.node("MatMulNBits", [*inputs, "", "", b], domain=_CONTRIB, **sizes)
 
 
-def export_onnx(model: EncoderGuardModel, path: Path, *, quantised: bool = True) -> None:
+def export_onnx(model: EncoderGuardModel, path: Path, *, quantised: bool = True, head: LayerHead | None = None) -> None:
     """Write the model.
 
     Args:
         model: a fine-tuned model.
         path: where to write.
         quantised: int8 matrix products and 4-bit embeddings; False keeps float32 (for comparing).
+        head: instead of the model's own.
     """
     state = {k: v.detach().cpu().float().numpy() for k, v in model.state_dict().items()}
     config: Any = model.base.config
     graph = _Graph(quantised=quantised)
-    x = _embedded(graph, state, config.layer_norm_eps)
+    states = [_embedded(graph, state, config.layer_norm_eps)]
     for layer in range(config.num_hidden_layers):
-        x = _layer(graph, state, f"base.encoder.layer.{layer}", x, config)
-    logits = _pooled_head(graph, state, x)
+        states.append(_layer(graph, state, f"base.encoder.layer.{layer}", states[-1], config))
+    if head is None:
+        [mean] = _means(graph, states[-1:])
+        product = graph.node("MatMul", [mean, graph.weight("head.weight", state["head.weight"].T)])
+        logits = graph.node("Add", [product, graph.weight("head.bias", state["head.bias"])])
+    else:
+        logits = _layer_head(graph, head, _means(graph, [states[i] for i in head.layers]))
     graph.nodes[-1].output[0] = logits = "logits"
     labels = state["head.bias"].shape[0]
     proto = helper.make_model(
@@ -170,13 +176,19 @@ def _layer(graph: _Graph, state: dict[str, NDArray[np.float32]], name: str, x: s
     return _norm(graph, f"{name}.output.LayerNorm", state, out, epsilon)
 
 
-def _pooled_head(graph: _Graph, state: dict[str, NDArray[np.float32]], x: str) -> str:
+def _means(graph: _Graph, states: list[str]) -> list[str]:
     axis = graph.weight("pool.axis", np.array([1], dtype=np.int64))
     last = graph.weight("pool.last", np.array([2], dtype=np.int64))
     mask = graph.node("Cast", ["mask"], to=TensorProto.FLOAT)
-    kept = graph.node("Mul", [x, graph.node("Unsqueeze", [mask, last])])
-    total = graph.node("ReduceSum", [kept, axis], keepdims=0)
-    count = graph.node("ReduceSum", [mask, axis], keepdims=1)
-    mean = graph.node("Div", [total, count])
-    weight, bias = graph.weight("head.weight", state["head.weight"].T), graph.weight("head.bias", state["head.bias"])
-    return graph.node("Add", [graph.node("MatMul", [mean, weight]), bias])
+    each, count = graph.node("Unsqueeze", [mask, last]), graph.node("ReduceSum", [mask, axis], keepdims=1)
+    totals = [graph.node("ReduceSum", [graph.node("Mul", [x, each]), axis], keepdims=0) for x in states]
+    return [graph.node("Div", [total, count]) for total in totals]
+
+
+def _layer_head(graph: _Graph, head: LayerHead, means: list[str]) -> str:
+    weight, bias = (t.cpu().float().numpy() for t in head.first_product())
+    inner = graph.linear(graph.node("Concat", means, axis=-1), "head.inner", weight.T, bias)
+    outer, end = (t.detach().cpu().float().numpy() for t in (head.outer.weight, head.outer.bias))
+    hidden = graph.node("Gelu", [inner], domain=_CONTRIB)
+    product = graph.node("MatMul", [hidden, graph.weight("head.outer.weight", outer.T)])
+    return graph.node("Add", [product, graph.weight("head.outer.bias", end)])

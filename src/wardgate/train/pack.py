@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-BUILT_IN_FALSE_POSITIVE_RATES = {"strict": 0.12, "balanced": 0.07, "permissive": 0.01}
+BUILT_IN_FALSE_POSITIVE_RATES = {"strict": 0.12, "balanced": 0.055, "permissive": 0.01}
 """What each operating point of a built-in guard aims at: the share of the safe calibration rows that it flags.
 
 More than `calibrate.FALSE_POSITIVE_RATES`, the aim on a user's rows, since these are harder than traffic: many of them

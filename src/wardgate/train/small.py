@@ -38,6 +38,7 @@ from wardgate.train.mini import (
     warmed,
 )
 from wardgate.train.pack import pack_encoder
+from wardgate.train.parts import in_parts
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed
 
 if TYPE_CHECKING:
@@ -62,9 +63,6 @@ STATES = (0, 4, 8, 12)
 READING = EncoderSettings(overlap=8, batch_tokens=384, threads=1)
 """How it runs. Its products are too short to be shared between threads, which only wait for each other (half as much
 processor time again on two), and windows that share a fifth of a long text would cost a tenth of its pace."""
-
-PART = 16_384
-"""Texts of which the teacher's opinions are kept together."""
 
 _BOS, _PAD, _EOS, _UNKNOWN = 0, 1, 2, 3  # XLM-R's ids, kept by the trimmed vocabulary
 
@@ -177,22 +175,14 @@ def opinions(
     Returns:
         float32 (n, 13).
     """
-    folder.mkdir(exist_ok=True)
-    parts: list[Array] = []
-    for start in range(0, len(texts), PART):
-        path, part = folder / f"{start // PART}.npy", texts[start : start + PART]
-        kept = np.load(path) if path.exists() else None
-        if kept is None or len(kept) != len(part):
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                logits = predict(
-                    teacher, part, tokenizer, max_tokens=most, report=partial(_onward, report, start, len(texts))
-                )
-            kept = (1 / (1 + np.exp(-logits))).astype(np.float32)
-            with path.with_suffix(".new").open("wb") as file:
-                np.save(file, kept)
-            path.with_suffix(".new").replace(path)
-        parts.append(kept)
-    return np.concatenate(parts)
+
+    def read(part: Sequence[str], before: int) -> Array:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            onward = partial(_onward, report, before, len(texts))
+            logits = predict(teacher, part, tokenizer, max_tokens=most, report=onward)
+        return (1 / (1 + np.exp(-logits))).astype(np.float32)
+
+    return in_parts(texts, folder, read)
 
 
 def _onward(report: Callable[[int, int, float], None], start: int, total: int, n: int, _part: int, x: float) -> None:
