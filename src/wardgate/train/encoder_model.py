@@ -134,8 +134,7 @@ def pooled(states: Tensor, mask: Tensor) -> Tensor:
 class LayerHead(nn.Module):
     """Logits from the mean states after several layers: two products with a Gelu between.
 
-    The last layers of a fine-tuned encoder know the training texts by heart; those before them know less of these and
-    as much of others, so that together they rank unseen texts better.
+    Layers below the last rank unseen texts nearly as well as it does, and together they do better (`docs/log.md`).
 
     Attributes:
         layers: after which layers it reads, the lowest being 1.
