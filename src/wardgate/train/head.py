@@ -239,7 +239,8 @@ def train_head(
     splits = build_splits(pool, plan)
     train = distinct_rows(splits["train"])
     texts = [*train.texts, *altered(train, settings.altered, settings.seed)]
-    means, logits = read_texts(model, tokenizer, texts, settings, out / "read", report)
+    after = "-".join(map(str, settings.layers))
+    means, logits = read_texts(model, tokenizer, texts, settings, out / f"read-{after}", report)
     head = fit_head(Readings(means, *mixed(logits, train, settings.labels)), settings, report)
     save_head(out, head)
     (out / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
