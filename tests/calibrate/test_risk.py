@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -68,7 +70,7 @@ def true_risk(threshold):
     return 0.5 * (1 - threshold) ** 2 / 3
 
 
-@pytest.mark.parametrize("method", [fixed_sequence, selective_guaranteed_risk])
+@pytest.mark.parametrize("method", [fixed_sequence, partial(fixed_sequence, start=150), selective_guaranteed_risk])
 def test_the_promise_is_broken_no_more_often_than_delta_allows(method):
     rng, alpha, delta, draws = np.random.default_rng(1), 0.06, 0.1, 2000
     broken = found = 0
@@ -103,6 +105,24 @@ def test_too_little_data_gives_nothing():
     assert fixed_sequence(np.ones(298), np.zeros(298), alpha=0.01, delta=0.05) is None
     assert fixed_sequence(np.ones(299), np.zeros(299), alpha=0.01, delta=0.05).coverage == 1.0
     assert selective_guaranteed_risk(np.ones(50), np.ones(50), alpha=0.01, delta=0.05) is None
+
+
+def test_an_error_among_the_surest_ends_a_path_that_starts_there_and_not_one_that_starts_later():
+    confidence, wrong = traffic(np.random.default_rng(2), 20_000)
+    wrong[np.argmax(confidence)] = 1
+    assert fixed_sequence(confidence, wrong, alpha=0.01, delta=0.05) is None
+    found = fixed_sequence(confidence, wrong, alpha=0.01, delta=0.05, start=2000)
+    assert found.coverage > 0.15
+    assert true_risk(found.threshold) <= 0.01
+    assert fixed_sequence(confidence, wrong, alpha=0.01, delta=0.05, start=20_001) is None
+
+
+def test_nothing_is_covered_before_the_start():
+    confidence, wrong = traffic(np.random.default_rng(2), 3000)
+    assert fixed_sequence(confidence, wrong, alpha=0.2, delta=0.05, start=2000).covered >= 2000
+    wrong[confidence < np.quantile(confidence, 0.5)] = 1
+    assert fixed_sequence(confidence, wrong, alpha=0.1, delta=0.05).covered > 1000
+    assert fixed_sequence(confidence, wrong, alpha=0.1, delta=0.05, start=2500) is None
 
 
 @pytest.mark.parametrize(("confidence", "wrong"), [([], []), ([0.5], [0, 1]), ([np.nan], [0])])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -93,6 +94,30 @@ def test_with_errors_among_the_surest_more_cases_are_missing(engine, tmp_path):
     assert isinstance(found, NoGuarantee)
     assert found.errors >= 1
     assert found.missing >= 473 - 299
+
+
+def test_one_error_among_the_surest_does_not_cost_a_certificate_where_rows_are_many(engine, tmp_path):
+    path = tmp_path / "d.jsonl"
+    labelled(path, 6000)
+    path.write_text(path.read_text() + '{"text": "-99", "unsafe": 1}\n')  # the surest of all, and wrong
+    data = read_labelled(path)
+    found = certify(engine, data, decide_all(engine, data), alpha=0.02, delta=0.05)
+    assert isinstance(found, Certificate)
+    assert found.covered >= 600
+    assert found.bound <= 0.02
+
+
+def test_without_a_certificate_the_rows_of_the_first_test_are_told(engine, tmp_path):
+    path = tmp_path / "d.jsonl"
+    labelled(path, 3000)
+    path.write_text(path.read_text() + '{"text": "-99", "unsafe": 1}\n' * 40)
+    data = read_labelled(path)
+    decisions = decide_all(engine, data)
+    found = certify(engine, data, decisions, alpha=0.02, delta=0.05)
+    assert isinstance(found, NoGuarantee)
+    assert found.surest == math.ceil(sum(d.action is not Action.REVIEW for d in decisions) / 10)
+    assert found.errors >= 40
+    assert f"{found.errors} errors among the {found.surest} surest" in str(found)
 
 
 def test_on_average_less_is_asked_and_less_is_promised(engine, tmp_path):

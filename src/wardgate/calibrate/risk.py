@@ -133,18 +133,23 @@ def _counts(confidence: Array, wrong: Array) -> tuple[Array, NDArray[np.int64], 
     return -values, covered.astype(np.int64), errors
 
 
-def fixed_sequence(confidence: Array, wrong: Array, *, alpha: float, delta: float, steps: int = 50) -> Selection | None:
+def fixed_sequence(
+    confidence: Array, wrong: Array, *, alpha: float, delta: float, start: int = 0, steps: int = 50
+) -> Selection | None:
     """The largest coverage whose error rate is at most alpha with confidence 1 - delta.
 
     Learn-then-Test (arXiv 2110.01052) with fixed-sequence testing: a grid of coverages, fixed before the labels
     are looked at, is walked from small to large, each tested at level delta by an exact binomial p-value, until
-    one fails. Testing starts at the coverage where a single clean run could pass at all.
+    one fails. Testing starts where rows without an error could pass at all, or later: where it starts early a single
+    error among the surest rows ends it, and nothing is covered.
 
     Args:
         confidence: *Shape:* (n,); what the policy would act on.
         wrong: whether acting would have been wrong. *Shape:* (n,)
         alpha: the error rate to hold, 0 to 1.
         delta: the chance of not holding it, 0 to 1.
+        start: rows covered at the first test, at the least; what covers fewer is not looked for. It must not
+            depend on the labels.
         steps: size of the grid.
 
     Returns:
@@ -155,7 +160,7 @@ def fixed_sequence(confidence: Array, wrong: Array, *, alpha: float, delta: floa
     """
     values, covered, errors = _counts(confidence, wrong)
     n = len(confidence)
-    first = needed_clean_cases(alpha, delta)
+    first = max(needed_clean_cases(alpha, delta), start)
     if first > n:
         return None
     # Thresholds are confidence quantiles of the rows: they depend on the confidences, never on the labels.

@@ -26,12 +26,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+    from wardgate.calibrate.risk import Selection
     from wardgate.engine import Engine
     from wardgate.policy import Decision
 
+    Array = NDArray[np.float64]
+
 CHUNK = 512
 """Texts that are decided together."""
-METHODS = {"ltt": fixed_sequence, "sgr": selective_guaranteed_risk, "crc": expected_risk}
+START = 0.1
+"""The share of automatic decisions at which fixed-sequence testing starts (`docs/calibration.md` compares others)."""
+
+
+def _start(sure: Array) -> int:
+    """How many rows the first test of `ltt` covers at the least."""
+    return math.ceil(START * int((sure >= 0).sum()))
+
+
+def from_a_tenth(confidence: Array, wrong: Array, *, alpha: float, delta: float) -> Selection | None:
+    """Fixed-sequence testing from a tenth of the automatic decisions on; a confidence below 0 is a case for a person.
+
+    Raises:
+        ValueError: as `fixed_sequence`.
+    """
+    return fixed_sequence(confidence, wrong, alpha=alpha, delta=delta, start=_start(confidence))
+
+
+METHODS = {"ltt": from_a_tenth, "sgr": selective_guaranteed_risk, "crc": expected_risk}
 
 
 class LabelledDataError(ValueError):
@@ -60,24 +83,26 @@ class NoGuarantee:
     Attributes:
         needed: error-free automatic decisions that the promise needs at the least.
         rows: labelled rows that the policy decides without a person.
-        errors: wrong ones among as many of the surest as are needed.
+        surest: how many of the surest of them were looked at first.
+        errors: wrong ones among those.
         with_errors: automatic decisions that the promise needs with that many errors among them.
     """
 
     needed: int
     rows: int
+    surest: int
     errors: int
     with_errors: int
 
     @property
     def missing(self) -> int:
         """How many more clean cases are needed at the least, on top of the surest, errors and all, that are there."""
-        return max(1, self.with_errors - min(self.rows, self.needed))
+        return max(1, self.with_errors - self.surest)
 
     def __str__(self) -> str:
         return (
             f"no guarantee: it takes {self.needed} error-free automatic decisions; the data has {self.rows} automatic "
-            f"decisions, and {self.errors} errors among the {min(self.rows, self.needed)} surest; "
+            f"decisions, and {self.errors} errors among the {self.surest} surest; "
             f"at least {self.missing} more clean labelled cases are needed"
         )
 
@@ -148,7 +173,8 @@ def certify(
     wrong[sure < 0] = 1.0  # a case for a person is never covered
     chosen = METHODS[method](sure, wrong, alpha=alpha, delta=delta)
     if chosen is None or chosen.threshold < 0 or not chosen.covered:
-        return _why_none(sure, wrong, alpha=alpha, delta=None if method == "crc" else delta)
+        least = _start(sure) if method == "ltt" else 0
+        return _why_none(sure, wrong, alpha=alpha, delta=None if method == "crc" else delta, least=least)
     exact = 1.0 if method == "crc" else clopper_pearson_upper(chosen.errors, chosen.covered, delta)
     return Certificate(
         alpha=alpha,
@@ -168,11 +194,11 @@ def certify(
     )
 
 
-def _why_none(sure: np.ndarray, wrong: np.ndarray, *, alpha: float, delta: float | None) -> NoGuarantee:
+def _why_none(sure: Array, wrong: Array, *, alpha: float, delta: float | None, least: int) -> NoGuarantee:
     """What is missing; without a delta for a promise on average, which takes (errors + 1) / alpha rows."""
     needed = math.ceil(1 / alpha) - 1 if delta is None else needed_clean_cases(alpha, delta)
     automatic = sure >= 0
-    surest = np.argsort(-sure[automatic], kind="stable")[:needed]
+    surest = np.argsort(-sure[automatic], kind="stable")[: max(needed, least)]
     errors = int(wrong[automatic][surest].sum())
     with_errors = math.ceil((errors + 1) / alpha) - 1 if delta is None else needed_cases(errors, alpha, delta)
-    return NoGuarantee(needed, int(automatic.sum()), errors, with_errors)
+    return NoGuarantee(needed, int(automatic.sum()), len(surest), errors, with_errors)
