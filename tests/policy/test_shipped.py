@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cases import POINTS, case, report, rules
+from wardgate.engine.catalogue import load_guard
 from wardgate.guards import Status
 from wardgate.guards.rules import RulesGuard
 from wardgate.hazards import BIOGUARD, HAZARDS, WARDGATE
@@ -54,10 +55,17 @@ class TestFast:
         assert self.FAST.decide(sure).action is (Action.BLOCK if unsafe > 0.5 else Action.ALLOW)
 
     def test_what_both_doubt_is_for_mini_to_say(self):
-        doubted = (report("nano", unsafe=0.9), report("small", unsafe=0.8))
+        doubted = (report("nano", unsafe=0.9), report("small", unsafe=0.6))
         assert self.FAST.pending(case(*doubted)) == ("mini",)
         said = [case(*doubted, report("mini", unsafe=p)) for p in (0.01, 0.99)]
         assert [self.FAST.decide(c).action for c in said] == [Action.ALLOW, Action.BLOCK]
+
+    def test_what_a_cheap_guard_settles_lies_outside_its_own_points(self):
+        """Else what it settles as unsafe would be reviewed or allowed, and what it settles as safe reviewed."""
+        for tier in load_policy("fast", known_guards=MAPS).tiers[:-1]:
+            points = load_guard(tier.guards[0]).points
+            low, high = tier.unsure
+            assert low < points["strict"]["unsafe"] < points["balanced"]["unsafe"] < high
 
     def test_who_fails_leaves_it_to_the_next(self):
         failed = report("nano", status=Status.FAILED)

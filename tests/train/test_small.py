@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import random
 from dataclasses import replace
 
@@ -13,24 +15,26 @@ torch = pytest.importorskip("torch")
 from small_encoder import WORDS, small_base, unigram  # noqa: E402
 from wardgate.guards.encoder import EncoderGuard  # noqa: E402
 from wardgate.guards.scores import View  # noqa: E402
-from wardgate.train import parts  # noqa: E402
 from wardgate.train import small as room  # noqa: E402
-from wardgate.train.encoder_model import EncoderGuardModel  # noqa: E402
+from wardgate.train.encoder_model import EncoderGuardModel, LayerHead  # noqa: E402
 from wardgate.train.export import export_onnx  # noqa: E402
-from wardgate.train.mini import Split, cut, predict  # noqa: E402
-from wardgate.train.small import (  # noqa: E402
+from wardgate.train.head import save_head  # noqa: E402
+from wardgate.train.lessons import (  # noqa: E402
     Lessons,
-    SmallSettings,
     altered,
-    blank,
+    answers,
     distinct_rows,
-    fit_small,
-    opinions,
-    piece_vectors,
+    reduced,
+    together,
+    unlabelled,
 )
+from wardgate.train.mini import Split, cut, padded, predict  # noqa: E402
+from wardgate.train.small import SmallSettings, blank, fit_small, piece_vectors  # noqa: E402
 from wardgate.train.vocabulary import save_compact  # noqa: E402
 
-QUICK = SmallSettings(width=32, layers=1, inner=64, epochs=8, batch_tokens=256, max_tokens=40, rate=0.01, hidden=0.05)
+QUICK = SmallSettings(
+    width=32, layers=1, inner=64, epochs=8, batch_tokens=256, max_tokens=40, rate=0.01, hidden=0.05, states=0.0
+)
 
 
 def quiet(*_args):
@@ -62,7 +66,8 @@ def fresh(teacher, seed=3):
 def lessons(split):
     """The truth comes from the teacher alone: no label is known."""
     taught = 0.02 + 0.96 * split.values
-    return Lessons(cut(unigram(), split.texts, 40), taught, split.values, np.zeros_like(split.weights))
+    states = np.zeros((len(split.texts), 3), np.float16)
+    return Lessons(cut(unigram(), split.texts, 40), taught, states, split.values, np.zeros_like(split.weights))
 
 
 def test_it_learns_what_the_teacher_says_where_no_label_is_known(teacher, tmp_path):
@@ -75,7 +80,7 @@ def test_it_learns_what_the_teacher_says_where_no_label_is_known(teacher, tmp_pa
 
 def test_labels_are_heard_beside_the_teacher(teacher, tmp_path):
     split = toy(600)
-    wrong = Lessons(lessons(split).ids, 1 - split.values, split.values, split.weights)
+    wrong = replace(lessons(split), taught=1 - split.values, weights=split.weights)
     model = fresh(teacher)
     fit_small(model, wrong, replace(QUICK, teacher=0.1), tmp_path, quiet)
     held = toy(200, seed=6)
@@ -131,21 +136,66 @@ def test_pieces_that_the_teacher_takes_for_alike_start_alike(teacher):
     assert apart[20, 22] > 0.01
 
 
-def test_opinions_are_asked_once_part_by_part(teacher, tmp_path, monkeypatch):
-    monkeypatch.setattr(parts, "PART", 12)
-    texts, told = toy(30).texts, []
-    first = opinions(teacher, unigram(), texts, tmp_path, lambda *said: told.append(said[:2]))
-    assert told[-1] == (30, 30)
-    assert told == sorted(told)
-    np.testing.assert_allclose(first, 1 / (1 + np.exp(-predict(teacher, texts, unigram()))), atol=0.02)
-    np.testing.assert_array_equal(opinions(None, None, texts, tmp_path, quiet), first)
-    [second] = tmp_path.glob("1-*.npy")
-    second.unlink()
-    told.clear()
-    np.testing.assert_array_equal(opinions(teacher, unigram(), texts, tmp_path, lambda *s: told.append(s[0])), first)
-    assert told[-1] == 24
-    others = opinions(teacher, unigram(), texts[::-1], tmp_path, quiet)
-    np.testing.assert_allclose(others, first[::-1], atol=0.02)
+def test_it_learns_what_the_teacher_sees_where_its_answers_say_nothing(teacher, tmp_path):
+    split, held = toy(600), toy(200, seed=6)
+
+    def told_apart(weight):
+        """The share of the variance of its states that lies between safe and unsafe texts."""
+        model, seen = fresh(teacher), np.repeat(2 * split.values[:, :1] - 1, 3, axis=1).astype(np.float16)
+        given = replace(lessons(split), taught=np.full_like(split.values, 0.5), states=seen)
+        (tmp_path / str(weight)).mkdir()
+        fit_small(model, given, replace(QUICK, states=weight), tmp_path / str(weight), quiet)
+        with torch.no_grad():
+            states = model.eval().mean_states(*padded(cut(unigram(), held.texts, 40), range(200))).numpy()
+        bad = held.values[:, -1] > 0.5
+        between = bad.mean() * (1 - bad.mean()) * ((states[bad].mean(0) - states[~bad].mean(0)) ** 2).sum()
+        return between / states.var(0).sum()
+
+    assert told_apart(1.0) > 0.5 > 2 * told_apart(0.0)
+
+
+def drawn():
+    """A head over two layers that expects something else than zero mean and unit spread."""
+    torch.manual_seed(0)
+    head = LayerHead((1, 3), 16, 8, 13).eval()
+    head.centre.normal_()
+    head.spread.uniform_(0.5, 2)
+    return head
+
+
+def test_answers_are_the_heads():
+    head, means = drawn(), np.random.default_rng(0).normal(size=(9000, 2, 16)).astype(np.float16)
+    with torch.no_grad():
+        want = torch.sigmoid(head(torch.from_numpy(means.reshape(9000, 32)).float())).numpy()
+    np.testing.assert_allclose(answers(means, head), want, atol=1e-6)
+
+
+def test_reduced_states_keep_what_varies_together():
+    head, rng = drawn(), np.random.default_rng(0)
+    few = rng.normal(size=(9000, 4)) @ rng.normal(size=(4, 32))
+    means = (few * head.spread.numpy() + head.centre.numpy()).reshape(9000, 2, 16).astype(np.float16)
+    states = reduced(means, head, 4).astype(np.float32)
+    assert (states**2).mean() == pytest.approx(1, abs=0.02)
+    found = np.linalg.lstsq(states, few, rcond=None)[0]
+    np.testing.assert_allclose(states @ found, few, atol=0.05)
+
+
+def test_texts_that_the_plan_leaves_out_are_lessons_without_labels(tmp_path):
+    rows = [{"text": f"bread number {n}", "lang": "en", "source": "a"} for n in range(200)]
+    rows += [{"text": "Brot auf Bengali", "lang": "bn", "source": "a"}]
+    with gzip.open(tmp_path / "a.jsonl.gz", "wt") as file:
+        for row in rows:
+            file.write(json.dumps(row | {"kind": "prompt", "unsafe": 0, "categories": []}) + "\n")
+    known = Split([f"bread number {n}" for n in range(100)], *[np.ones((100, 13), np.float32)] * 2, ["a"] * 100)
+    found = unlabelled(tmp_path, known, 60, 1)
+    assert found.texts == unlabelled(tmp_path, known, 60, 1).texts != unlabelled(tmp_path, known, 60, 2).texts
+    assert len(found.texts) == len(set(found.texts)) == 60
+    assert not set(found.texts) & {*known.texts, "Brot auf Bengali"}
+    assert not found.weights.any()
+    assert found.sources == ["a"] * 60
+    whole = together(known, found)
+    assert whole.texts == known.texts + found.texts
+    assert whole.weights.sum() == known.weights.sum()
 
 
 def test_copies_are_changed_in_ways_that_the_seed_fixes():
@@ -187,13 +237,16 @@ def test_the_whole_recipe_writes_a_bundle(teacher, tmp_path, monkeypatch):
     save_compact(unigram(), run / "tokenizer.json")
     (run / "keep.json").write_text(str(list(range(60))))
     torch.save(teacher.state_dict(), run / "model.pt")
+    save_head(run, LayerHead((1, 3), 64, 8, 13))
+    more = Split(["bread for you"], *[np.zeros((1, 13), np.float32)] * 2, ["toy"])
+    monkeypatch.setattr(room, "unlabelled", lambda *_: more)
     splits = {"train": toy(300), "calibrate": toy(120, 6), "held-back": toy(120, 7)}
     monkeypatch.setattr(room, "build_splits", lambda *_: splits)
-    settings = replace(QUICK, vocabulary=50, width=64, max_tokens=160)
+    settings = replace(QUICK, vocabulary=50, width=64, max_tokens=160, components=8)
     out = tmp_path / "out"
     manifest = room.train_small(tmp_path, base, run, out, Settings(), settings, version="1", report=quiet)
     assert manifest["kind"] == "encoder"
     bundle = load_bundle(out)
     assert len(bundle.canary) == 100
-    assert list((out / "opinions").glob("0-*.npy"))
+    assert list((out / "read").glob("0-*.npy"))
     assert np.isfinite(bundle.guard.score([View("bread milk"), View("")]).logits).all()

@@ -142,19 +142,19 @@ def nano(
 def small(
     pool: Annotated[Path, typer.Option(help="Folder with the training pool's *.jsonl.gz.")],
     base: Annotated[Path, typer.Option(help="Hugging Face folder of multilingual-e5-small.")],
-    run: Annotated[Path, typer.Option(help="A finished run of `train mini`: the teacher.")],
+    run: Annotated[Path, typer.Option(help="A finished run of `train head`: the teacher.")],
     out: Annotated[Path, typer.Option(help="Where the bundle and the run's state go.")],
     version: Annotated[str, typer.Option(help="The bundle's version.")] = "1.0.0",
     epochs: Annotated[int, typer.Option(help="Passes over the lessons.", min=1)] = 5,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 20261121,
 ) -> None:
-    """Train the encoder of the guard small: two narrow layers, taught by a finished run of `train mini`.
+    """Train the encoder of the guard small: narrow layers, taught by a finished run of `train head`.
 
-    Interrupted, it goes on from what was read, or its last whole epoch. An hour on two cores, half of it reading.
+    Interrupted, it goes on from what was read, or its last whole epoch. Two hours on two cores, half of it reading.
 
     Example:
-      wardgate train small --pool pool/train --base multilingual-e5-small --run runs/mini --out runs/deep
-      wardgate train blend --deep runs/deep --wide runs/nano --share 0.7 --name small --pool pool/train --out runs/small
+      wardgate train small --pool pool/train --base multilingual-e5-small --run runs/head --out runs/deep
+      wardgate train blend --deep runs/deep --wide runs/nano --share 0.5 --name small --pool pool/train --out runs/small
     """
     with told():
         from wardgate.train.mini import Settings

@@ -107,8 +107,15 @@ class EncoderGuardModel(nn.Module):
         Returns:
             Logits. *Shape:* (batch, labels)
         """
-        states = self.base(input_ids=ids, attention_mask=mask).last_hidden_state
-        logits: Tensor = self.head(self.dropout(pooled(states, mask)).float())
+        return self.answer(self.mean_states(ids, mask))
+
+    def mean_states(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The mean state of each text after the last layer. *Shape:* (batch, width)."""
+        return pooled(self.base(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
+
+    def answer(self, states: Tensor) -> Tensor:
+        """Logits of mean states, with dropout in training. *Shape:* (batch, labels)."""
+        logits: Tensor = self.head(self.dropout(states).float())
         return logits
 
     def layer_means(self, ids: Tensor, mask: Tensor) -> list[Tensor]:

@@ -21,10 +21,10 @@ from wardgate.guards.batching import plan_batches
 from wardgate.hazards import WARDGATE
 from wardgate.train.encoder_model import EncoderGuardModel, LayerHead
 from wardgate.train.export import export_onnx
+from wardgate.train.lessons import altered, distinct_rows
 from wardgate.train.mini import build_splits, cut, open_run, padded
 from wardgate.train.pack import pack_encoder
 from wardgate.train.parts import in_parts
-from wardgate.train.small import altered, distinct_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -218,7 +218,7 @@ def train_head(
         pool: folder of the training pool.
         base: Hugging Face folder of the base encoder.
         run: folder of a finished run of `wardgate train mini`.
-        out: where the head and the bundle go.
+        out: where the head, the run that it is for, and the bundle go.
         plan: the data plan, which its seed drives too.
         settings: the recipe.
         version: the bundle's version.
@@ -244,6 +244,7 @@ def train_head(
     head = fit_head(Readings(means, *mixed(logits, train, settings.labels)), settings, report)
     save_head(out, head)
     (out / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
-    shutil.copy(run / "tokenizer.json", out / "tokenizer.json")
+    for name in ("tokenizer.json", "keep.json", "model.pt"):  # `open_run` opens this folder too
+        shutil.copy(run / name, out / name)
     export_onnx(model, out / "model.onnx", head=head)
     return pack_encoder("mini", splits, out, version=version)

@@ -1,17 +1,16 @@
-"""Trains the encoder of the built-in guard `small`: `wardgate train small`. Two narrow layers, a fiftieth of `mini`.
+"""Trains the encoder of the built-in guard `small`: `wardgate train small`. Three narrow layers, a twentieth of `mini`.
 
-It learns to say what a finished run of `mini` says, on the texts that `mini` learnt from and on changed copies of them
-(Hinton et al. 2015, arXiv 1503.02531; changed copies as Tang et al. 2019, arXiv 1903.12136, who teach an LSTM). The
-vectors of its word pieces start from what `mini` makes of each piece by itself, reduced to the width by principal
-components (Model2Vec, Tulkens and van Dongen 2024): words that the lessons lack then lie near those that they have.
+It learns to say what a finished run of `mini` says (Hinton et al. 2015, arXiv 1503.02531), and to see what it sees: its
+states give, by one product, those of the run's layers (FitNets, Romero et al. 2014, arXiv 1412.6550; the answer alone
+carries little of what the run took over from its base, see `docs/log.md`). The vectors of its word pieces start from
+what `mini` makes of each piece by itself, reduced to the width by principal components (Model2Vec, Tulkens and van
+Dongen 2024): words that the lessons lack then lie near those that they have.
 """
 
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,34 +21,28 @@ from torch import nn
 from wardgate.guards.batching import plan_batches
 from wardgate.guards.encoder import EncoderSettings
 from wardgate.hazards import WARDGATE
-from wardgate.train.augment import augmented
 from wardgate.train.encoder_model import EncoderGuardModel
 from wardgate.train.export import export_onnx
+from wardgate.train.head import HeadSettings, open_head, read_texts
+from wardgate.train.lessons import Lessons, altered, answers, distinct_rows, reduced, together, unlabelled
 from wardgate.train.mini import (
     EMBEDDINGS,
-    Split,
     build_splits,
     cut,
     open_run,
     padded,
     pieces_of,
-    predict,
     take_over,
     warmed,
 )
 from wardgate.train.pack import pack_encoder
-from wardgate.train.parts import in_parts
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from wardgate.train.mini import Settings
-
-    Array = NDArray[np.float32]
 
 WARMUP = 0.06
 """Share of the steps over which the learning rate rises."""
@@ -84,14 +77,17 @@ class SmallSettings:
         pieces_rate: what it is multiplied with for the pieces' vectors, which else learn the lessons by heart.
         hidden: share of the pieces shown as unknown at each step, for the same reason.
         teacher: weight of the teacher's probabilities against the labels, 0 to 1.
+        states: weight of the teacher's states beside its answers.
+        components: numbers that its states are reduced to.
+        unlabelled: texts of each source of the pool that the data plan leaves out, at most.
         altered: changed copies, as a share of the texts.
     """
 
     seed: int = 20261121
     vocabulary: int = 24_000
-    width: int = 128
-    layers: int = 2
-    inner: int = 512
+    width: int = 160
+    layers: int = 3
+    inner: int = 640
     epochs: int = 5
     batch_tokens: int = 4096
     max_tokens: int = 160
@@ -99,94 +95,10 @@ class SmallSettings:
     pieces_rate: float = 0.3
     hidden: float = 0.15
     teacher: float = 0.8
+    states: float = 2.0
+    components: int = 256
+    unlabelled: int = 6_000
     altered: float = 0.6
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Lessons:
-    """Texts as word pieces, with what the teacher says of them and what is known.
-
-    Attributes:
-        ids: the pieces of each text, special ones included.
-        taught: the teacher's probabilities, float32 (n, 13).
-        values: labels, float32 (n, 13).
-        weights: float32 (n, 13); 0 where unknown.
-    """
-
-    ids: list[NDArray[np.int32]]
-    taught: Array
-    values: Array
-    weights: Array
-
-
-def distinct_rows(split: Split) -> Split:
-    """Each text of a split once, with the labels that it has first."""
-    first: dict[str, int] = {}
-    for i, text in enumerate(split.texts):
-        first.setdefault(text, i)
-    rows = list(first.values())
-    return Split(list(first), split.values[rows], split.weights[rows], [split.sources[i] for i in rows])
-
-
-def altered(split: Split, share: float, seed: int) -> list[str]:
-    """Changed copies of texts: mistyped or attacked as in training, a stretch of one, or two together.
-
-    Args:
-        split: distinct texts.
-        share: how many copies, as a share of the texts, at most 1.
-        seed: drives the draw.
-    """
-    rng = random.Random(seed)  # noqa: S311 - sampling, not secrets
-    out = []
-    for i in rng.sample(range(len(split.texts)), round(share * len(split.texts))):
-        text, roll = augmented(i, split, rng, 0.1)[0], rng.random()
-        words = text.split(" ")
-        if roll < 0.35 and len(words) > 8:
-            size = rng.randrange(4, len(words))
-            start = rng.randrange(len(words) - size + 1)
-            text = " ".join(words[start : start + size])
-        elif roll < 0.5:
-            pair = [text[:400], rng.choice(split.texts)[:400]]
-            rng.shuffle(pair)
-            text = rng.choice((" ", "\n", ". ")).join(pair)
-        out.append(text)
-    return out
-
-
-def opinions(
-    teacher: EncoderGuardModel,
-    tokenizer: Tokenizer,
-    texts: Sequence[str],
-    folder: Path,
-    report: Callable[[int, int, float], None],
-    *,
-    most: int = 160,
-) -> Array:
-    """The teacher's probabilities of each text's start, part by part; parts that stand in `folder` are not asked again.
-
-    Args:
-        teacher: a finished run.
-        tokenizer: its own.
-        texts: what is asked about.
-        folder: where the parts are written, as NumPy files.
-        report: called with texts read, their number, and 0.
-        most: word pieces of a text that it reads.
-
-    Returns:
-        float32 (n, 13).
-    """
-
-    def read(part: Sequence[str], before: int) -> Array:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            onward = partial(_onward, report, before, len(texts))
-            logits = predict(teacher, part, tokenizer, max_tokens=most, report=onward)
-        return (1 / (1 + np.exp(-logits))).astype(np.float32)
-
-    return in_parts(texts, folder, read)
-
-
-def _onward(report: Callable[[int, int, float], None], start: int, total: int, n: int, _part: int, x: float) -> None:
-    report(start + n, total, x)
 
 
 @torch.no_grad()
@@ -257,8 +169,10 @@ def fit_small(
         folder: where `checkpoint.pt` is kept.
         report: called with step, total steps and a running loss.
     """
-    named = dict(model.named_parameters())
-    vectors = named.pop(EMBEDDINGS)
+    shown = nn.Linear(settings.width, lessons.states.shape[1])
+    learner = nn.ModuleDict({"model": model, "shown": shown})
+    named = dict(learner.named_parameters())
+    vectors = named.pop(f"model.{EMBEDDINGS}")
     optimizer = torch.optim.AdamW(
         [
             {"params": list(named.values()), "lr": settings.rate, "weight_decay": 0.01},
@@ -272,7 +186,7 @@ def fit_small(
     path, done, running, step = folder / "checkpoint.pt", 0, 0.7, 0
     if path.exists():
         state: dict[str, Any] = torch.load(path, weights_only=True)
-        for part, name in ((model, "model"), (optimizer, "optimizer"), (schedule, "schedule")):
+        for part, name in ((learner, "learner"), (optimizer, "optimizer"), (schedule, "schedule")):
             part.load_state_dict(state[name])
         torch.set_rng_state(state["rng"])
         done, running, step = state["epochs"], state["running"], state["step"]
@@ -282,19 +196,23 @@ def fit_small(
             ids, mask = padded(lessons.ids, group)
             unseen = (torch.rand(ids.shape) < settings.hidden) & (ids > _UNKNOWN)
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                logits = model(ids.masked_fill(unseen, _UNKNOWN), mask).float()
+                seen = model.mean_states(ids.masked_fill(unseen, _UNKNOWN), mask)
+                logits, states = model.answer(seen).float(), shown(seen).float()
             loss = _loss(logits, lessons, group, settings.teacher)
+            wanted = torch.from_numpy(lessons.states[group]).float()
+            loss = loss + settings.states * nn.functional.mse_loss(states, wanted)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
             optimizer.step()
             schedule.step()
             step += 1
             running = 0.99 * running + 0.01 * float(loss.detach())
             if step % 20 == 0:
                 report(step, total, running)
-        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-        state |= {"rng": torch.get_rng_state(), "epochs": epoch + 1, "running": running, "step": step}
+        state = {"learner": learner.state_dict(), "optimizer": optimizer.state_dict()}
+        state |= {"schedule": schedule.state_dict(), "rng": torch.get_rng_state()}
+        state |= {"epochs": epoch + 1, "running": running, "step": step}
         torch.save(state, path.with_suffix(".new"))
         path.with_suffix(".new").replace(path)
 
@@ -334,7 +252,7 @@ def train_small(
     Args:
         pool: folder of the training pool.
         base: Hugging Face folder of the base encoder.
-        run: folder of a finished run of `wardgate train mini`, the teacher.
+        run: folder of a finished run of `wardgate train head`, the teacher.
         out: where the run's state and the bundle go.
         plan: the data plan, which its seed drives too.
         settings: the recipe.
@@ -345,26 +263,31 @@ def train_small(
         The bundle's manifest.
 
     Raises:
-        FileNotFoundError: if the pool, the base or the run is not there.
+        FileNotFoundError: if the pool, the base, the run or its head is not there.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     splits = build_splits(pool, plan)
     train = distinct_rows(splits["train"])
-    copies = altered(train, settings.altered, settings.seed)
-    teacher, reads = open_run(base, run)
+    more = unlabelled(pool, train, settings.unlabelled, settings.seed)
+    rows = together(train, more)
+    texts = [*rows.texts, *(c for part in (train, more) for c in altered(part, settings.altered, settings.seed))]
+    (teacher, reads), head = open_run(base, run), open_head(run)
     full = Tokenizer.from_file(str(base / "tokenizer.json"))
     keep = choose_pieces(full, train.texts, settings.vocabulary)
     tokenizer = trimmed(full, keep)
     save_compact(tokenizer, out / "tokenizer.json")
     (out / "keep.json").write_text(json.dumps(keep))
     tokenizer.encode_special_tokens = True  # a user may type "</s>": it is text, not structure
-    unknown = np.zeros((len(copies), len(WARDGATE.labels)), dtype=np.float32)
+    reading = HeadSettings(layers=head.layers, max_tokens=settings.max_tokens)
+    means, _ = read_texts(teacher, reads, texts, reading, out / "read", report)
+    unknown = np.zeros((len(texts) - len(rows.texts), len(WARDGATE.labels)), dtype=np.float32)
     lessons = Lessons(
-        cut(tokenizer, [*train.texts, *copies], settings.max_tokens),
-        opinions(teacher, reads, [*train.texts, *copies], out / "opinions", report, most=settings.max_tokens),
-        np.concatenate([train.values, unknown]),
-        np.concatenate([train.weights, unknown]),
+        cut(tokenizer, texts, settings.max_tokens),
+        answers(means, head),
+        reduced(means, head, settings.components),
+        np.concatenate([rows.values, unknown]),
+        np.concatenate([rows.weights, unknown]),
     )
     own = EncoderGuardModel.from_base(base, len(WARDGATE.labels), keep=keep)
     take_over(own, keep, teacher.state_dict(), pieces_of(run))
