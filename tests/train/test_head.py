@@ -114,6 +114,8 @@ def test_a_head_comes_back_as_it_was(tmp_path):
     assert again.layers == (2, 3)
     read = torch.randn(5, 128)
     torch.testing.assert_close(again(read), head(read))
+    with pytest.raises(FileNotFoundError, match="train head"):
+        open_head(tmp_path / "other")
 
 
 def test_the_whole_recipe_writes_a_bundle(base, model, tmp_path, monkeypatch):

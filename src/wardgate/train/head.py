@@ -194,6 +194,8 @@ def open_head(folder: Path) -> LayerHead:
     Raises:
         FileNotFoundError: if it has none.
     """
+    if not (folder / "head.pt").exists():
+        raise FileNotFoundError(f"{folder} has no head.pt: `wardgate train head` makes one")
     kept = torch.load(folder / "head.pt", weights_only=True)
     (hidden, inputs), labels = kept["state"]["inner.weight"].shape, len(kept["state"]["outer.bias"])
     head = LayerHead(kept["layers"], inputs // len(kept["layers"]), hidden, labels)

@@ -265,6 +265,7 @@ def train_small(
     Raises:
         FileNotFoundError: if the pool, the base, the run or its head is not there.
     """
+    (teacher, reads), head = open_run(base, run), open_head(run)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     splits = build_splits(pool, plan)
@@ -272,7 +273,6 @@ def train_small(
     more = unlabelled(pool, train, settings.unlabelled, settings.seed)
     rows = together(train, more)
     texts = [*rows.texts, *(c for part in (train, more) for c in altered(part, settings.altered, settings.seed))]
-    (teacher, reads), head = open_run(base, run), open_head(run)
     full = Tokenizer.from_file(str(base / "tokenizer.json"))
     keep = choose_pieces(full, train.texts, settings.vocabulary)
     tokenizer = trimmed(full, keep)
