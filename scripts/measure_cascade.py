@@ -124,6 +124,9 @@ def chosen(scores: Sequence[np.ndarray], flagged: np.ndarray, disagree: float) -
     bands: list[tuple[float, float]] = []
     unsure = np.ones(len(flagged), bool)
     for p in scores:
+        if not unsure.any():
+            bands.append((0.0, 1.0))  # nothing comes this far
+            continue
         low, high = narrowest(p[unsure], flagged[unsure], disagree * len(flagged) / len(scores))
         bands.append((low, high))
         unsure &= (p > low) & (p < high)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 CHUNK = 512
 """Texts that are decided together."""
 START = 0.1
-"""The share of automatic decisions at which fixed-sequence testing starts (`docs/calibration.md` compares others)."""
+"""The share of automatic decisions at which fixed-sequence testing starts (`docs/log.md` compares others)."""
 
 
 def _start(sure: Array) -> int:
