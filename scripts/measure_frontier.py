@@ -28,7 +28,8 @@ from wardgate.guards.encoder import EncoderGuard
 from wardgate.hazards import WARDGATE
 from wardgate.train.encoder_model import EncoderGuardModel
 from wardgate.train.export import export_onnx
-from wardgate.train.mini import Settings, Split, build_splits, open_run, pieces_of, take_over
+from wardgate.train.mini import Settings, Split, build_splits
+from wardgate.train.runs import open_run, pieces_of, take_over
 from wardgate.train.shallow import shallow_settings, teach, thinned
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed
 

@@ -225,7 +225,8 @@ def taught(given: argparse.Namespace, say: Callable[[str], None]) -> Path:
     """A shallower student of the run, taught by it without any attack, in a folder as a run leaves it."""
     import torch
 
-    from wardgate.train.mini import Settings, Split, open_run
+    from wardgate.train.mini import Settings, Split
+    from wardgate.train.runs import open_run
     from wardgate.train.shallow import shallow_settings, teach, thinned
 
     folder: Path = given.out / "start"

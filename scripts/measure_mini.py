@@ -4,7 +4,8 @@
 
 The plain way is `transformers.pipeline("text-classification")` in float32, batches of 32 in order of arrival, on the
 encoder of RUN (a finished run of `wardgate train mini`) under a head of the same size. The other arm is the guard as it
-ships. Both read at most 160 tokens of a text, in turns, in one process. `texts.jsonl` has a field `text`.
+ships, in turns, in one process. `texts.jsonl` has a field `text`, of which 1,000 letters are taken; the plain way reads
+their first 160 tokens, the guard all of them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def plain(base: Path, run: Path) -> Any:
     import torch
     from transformers import BertForSequenceClassification, PreTrainedTokenizerFast, pipeline
 
-    from wardgate.train.mini import open_run
+    from wardgate.train.runs import open_run
 
     encoder: Any = open_run(base, run)[0].base
     config = encoder.config

@@ -82,6 +82,14 @@ def test_what_stands_around_a_window_does_not_dilute_it(guard):
     np.testing.assert_allclose(whole, alone.max(axis=0), rtol=1e-5)
 
 
+def test_a_prompt_does_not_dilute_its_answer(guard):
+    prompt, answer = "bread and milk", "hurt you"
+    pair, joined, alone = guard.score([View(prompt, answer), View(f"{prompt}\n\n{answer}"), View(answer)]).logits
+    assert (alone > joined).any()
+    assert (joined > alone).any()
+    np.testing.assert_allclose(pair, np.maximum(joined, alone))
+
+
 @given(st.text(max_size=400))
 def test_windows_cover_a_text_and_overlap(text):
     pieces = windows(text, 80, 20)

@@ -60,12 +60,21 @@ class TestFast:
         said = [case(*doubted, report("mini", unsafe=p)) for p in (0.01, 0.99)]
         assert [self.FAST.decide(c).action for c in said] == [Action.ALLOW, Action.BLOCK]
 
-    def test_what_a_cheap_guard_settles_lies_outside_its_own_points(self):
+    def test_a_cheap_guard_settles_nothing_between_its_own_points(self):
         """Else what it settles as unsafe would be reviewed or allowed, and what it settles as safe reviewed."""
-        for tier in load_policy("fast", known_guards=MAPS).tiers[:-1]:
-            points = load_guard(tier.guards[0]).points
-            low, high = tier.unsure
-            assert low < points["strict"]["unsafe"] < points["balanced"]["unsafe"] < high
+        asked = ()
+        for guard, following in (("nano", "small"), ("small", "mini")):
+            points = load_guard(guard).points
+            for unsafe in (points["strict"]["unsafe"], points["balanced"]["unsafe"]):
+                assert self.FAST.pending(case(*asked, report(guard, unsafe=unsafe))) == (following,)
+            asked = (*asked, report(guard, unsafe=unsafe))
+
+    def test_of_answers_beside_their_prompts_the_cheap_settle_harmless_ones_alone(self):
+        safe, bad = report("nano", unsafe=0.01), report("nano", unsafe=0.99)
+        assert self.FAST.pending(case(safe, response="Cheese.")) == ()
+        assert self.FAST.pending(case(bad, response="No.")) == ("small",)
+        assert self.FAST.pending(case(bad, report("small", unsafe=0.01), response="No.")) == ()
+        assert self.FAST.pending(case(bad, report("small", unsafe=0.99), response="No.")) == ("mini",)
 
     def test_who_fails_leaves_it_to_the_next(self):
         failed = report("nano", status=Status.FAILED)

@@ -6,6 +6,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel
 
+from wardgate.train.encoder_model import LayerHead
+
 _WORDS = "bread cheese milk cake please give me some nice awful bad hurt you the a to is it now then go stop tea"
 WORDS = _WORDS.split()
 
@@ -36,3 +38,12 @@ def small_base(folder):
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     unigram().save(str(folder / "tokenizer.json"))
     return folder
+
+
+def random_head(layers, seed=0, width=64):
+    """A head of random weights that expects something else than zero mean and unit spread."""
+    torch.manual_seed(seed)
+    head = LayerHead(layers, width, 8, 13).eval()
+    head.centre.normal_()
+    head.spread.uniform_(0.5, 2)
+    return head

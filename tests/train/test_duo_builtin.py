@@ -19,7 +19,8 @@ from wardgate.engine import Engine  # noqa: E402
 from wardgate.train.duo.builtin import Mini, seen  # noqa: E402
 from wardgate.train.duo.players import AtPoint  # noqa: E402
 from wardgate.train.encoder_model import EncoderGuardModel  # noqa: E402
-from wardgate.train.mini import Settings, Split, fit, open_run  # noqa: E402
+from wardgate.train.mini import Settings, Split, fit  # noqa: E402
+from wardgate.train.runs import open_run  # noqa: E402
 from wardgate.train.shallow import thinned  # noqa: E402
 
 SETTINGS = Settings(epochs=1.0, frozen=0, batch_tokens=128, rate=1e-3)

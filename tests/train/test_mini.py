@@ -25,10 +25,11 @@ from wardgate.normalise import normalise  # noqa: E402
 from wardgate.train.augment import attacked, batches  # noqa: E402
 from wardgate.train.encoder_model import ByteDropout, EncoderGuardModel, masked_multilabel_loss  # noqa: E402
 from wardgate.train.export import export_onnx, q4_blocks  # noqa: E402
-from wardgate.train.mini import EMBEDDINGS, Settings, Split, averaged, fit, take_over  # noqa: E402
+from wardgate.train.mini import Settings, Split, fit, train_mini  # noqa: E402
 from wardgate.train.mini_data import WEAK_SAFE, code_switch, lexicon, split_of, targets  # noqa: E402
 from wardgate.train.nano import NanoSettings, train_nano  # noqa: E402
 from wardgate.train.pack import deployed_logits, finish, joined, pack  # noqa: E402
+from wardgate.train.runs import EMBEDDINGS, RUN_FILES, averaged, open_run, take_over  # noqa: E402
 from wardgate.train.shallow import thinned  # noqa: E402
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed  # noqa: E402
 from wardgate.train.written import benign_requests, of_groups, requests, templates, works  # noqa: E402
@@ -253,6 +254,25 @@ def test_training_resumes_to_the_same_weights(base, tmp_path, monkeypatch):
     resumed = train(tmp_path / "cut")
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
+
+
+@pytest.mark.parametrize(
+    ("folder", "missing", "said"),
+    [("base", "tokenizer.json", "a Hugging Face folder of an encoder"), ("run", "model.pt", "a finished run")],
+)
+def test_a_folder_that_is_no_base_or_no_run_is_told_before_anything_begins(tmp_path, folder, missing, said):
+    for name, files in (("base", ("config.json", "tokenizer.json")), ("run", RUN_FILES)):
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).write_text("{}")
+    (tmp_path / folder / missing).unlink()
+    base, run, out = (tmp_path / name for name in ("base", "run", "out"))
+    told = f"{folder} is not {said}.*: it has no {missing}"
+    with pytest.raises(FileNotFoundError, match=told):
+        train_mini(tmp_path, base, out, Settings(), lambda *_: None, starts=[run])
+    with pytest.raises(FileNotFoundError, match=told):
+        open_run(base, run)
+    assert not out.exists()
 
 
 def test_the_mean_of_runs_is_the_mean_of_their_weights(tmp_path):

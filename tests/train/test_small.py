@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from small_encoder import WORDS, small_base, unigram  # noqa: E402
+from small_encoder import WORDS, random_head, small_base, unigram  # noqa: E402
 from wardgate.guards.encoder import EncoderGuard  # noqa: E402
 from wardgate.guards.scores import View  # noqa: E402
 from wardgate.train import small as room  # noqa: E402
@@ -35,6 +35,9 @@ from wardgate.train.vocabulary import save_compact  # noqa: E402
 QUICK = SmallSettings(
     width=32, layers=1, inner=64, epochs=8, batch_tokens=256, max_tokens=40, rate=0.01, hidden=0.05, states=0.0
 )
+
+LEARNT = 0.9
+"""Agreement with the truth of new toy texts: .94 to .975 over seeds, threads and longer training, .5 by chance."""
 
 
 def quiet(*_args):
@@ -75,7 +78,7 @@ def test_it_learns_what_the_teacher_says_where_no_label_is_known(teacher, tmp_pa
     fit_small(model, lessons(toy(600)), QUICK, tmp_path, quiet)
     held = toy(200, seed=6)
     p = torch.sigmoid(torch.from_numpy(predict(model, held.texts, unigram()))).numpy()
-    assert ((p > 0.5) == (held.values > 0.5)).mean() > 0.9
+    assert ((p > 0.5) == (held.values > 0.5)).mean() > LEARNT
 
 
 def test_labels_are_heard_beside_the_teacher(teacher, tmp_path):
@@ -84,7 +87,7 @@ def test_labels_are_heard_beside_the_teacher(teacher, tmp_path):
     model = fresh(teacher)
     fit_small(model, wrong, replace(QUICK, teacher=0.1), tmp_path, quiet)
     held = toy(200, seed=6)
-    assert ((predict(model, held.texts, unigram()) > 0) == (held.values > 0.5)).mean() > 0.9
+    assert ((predict(model, held.texts, unigram()) > 0) == (held.values > 0.5)).mean() > LEARNT
 
 
 def test_interrupted_it_goes_on_to_the_same_weights(teacher, tmp_path):
@@ -154,24 +157,15 @@ def test_it_learns_what_the_teacher_sees_where_its_answers_say_nothing(teacher, 
     assert told_apart(1.0) > 0.5 > 2 * told_apart(0.0)
 
 
-def drawn():
-    """A head over two layers that expects something else than zero mean and unit spread."""
-    torch.manual_seed(0)
-    head = LayerHead((1, 3), 16, 8, 13).eval()
-    head.centre.normal_()
-    head.spread.uniform_(0.5, 2)
-    return head
-
-
 def test_answers_are_the_heads():
-    head, means = drawn(), np.random.default_rng(0).normal(size=(9000, 2, 16)).astype(np.float16)
+    head, means = random_head((1, 3), width=16), np.random.default_rng(0).normal(size=(9000, 2, 16)).astype(np.float16)
     with torch.no_grad():
         want = torch.sigmoid(head(torch.from_numpy(means.reshape(9000, 32)).float())).numpy()
     np.testing.assert_allclose(answers(means, head), want, atol=1e-6)
 
 
 def test_reduced_states_keep_what_varies_together():
-    head, rng = drawn(), np.random.default_rng(0)
+    head, rng = random_head((1, 3), width=16), np.random.default_rng(0)
     few = rng.normal(size=(9000, 4)) @ rng.normal(size=(4, 32))
     means = (few * head.spread.numpy() + head.centre.numpy()).reshape(9000, 2, 16).astype(np.float16)
     states = reduced(means, head, 4).astype(np.float32)
@@ -248,5 +242,5 @@ def test_the_whole_recipe_writes_a_bundle(teacher, tmp_path, monkeypatch):
     assert manifest["kind"] == "encoder"
     bundle = load_bundle(out)
     assert len(bundle.canary) == 100
-    assert list((out / "read").glob("0-*.npy"))
+    assert list((run / "read").glob("*.npz"))
     assert np.isfinite(bundle.guard.score([View("bread milk"), View("")]).logits).all()

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from wardgate.cli.check import BAD_USAGE, fail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from wardgate.data.example import Example
     from wardgate.hazards import LabelMap
 
-
+Pool = Annotated[Path, typer.Option(help="Folder with the training pool's *.jsonl.gz.")]
+EncoderBase = Annotated[Path, typer.Option(help="Hugging Face folder of multilingual-e5-small.")]
+Version = Annotated[str, typer.Option(help="The bundle's version.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
 SET = "NAME=VALUE: change a number of the recipe (rate=1e-4, lora=16, positive.hate=2); may be repeated."
 
 
@@ -85,8 +90,6 @@ def label_map_of(name: str) -> LabelMap:
 
 def tell(figures: dict[str, Any], out: Path) -> None:
     """Print what was measured and where the guard is."""
-    import typer
-
     if not figures:  # another process writes
         return
     for warning in figures.get("warnings", ()):
@@ -95,10 +98,14 @@ def tell(figures: dict[str, Any], out: Path) -> None:
     typer.echo(f"guard written to {out / 'guard'}: wardgate check --guard {out / 'guard'} TEXT")
 
 
+def tell_bundle(manifest: dict[str, Any], out: Path) -> None:
+    """Print what was measured of a built-in guard, and where its bundle is."""
+    typer.echo(f"held-back figures: {manifest['measured']}")
+    typer.echo(f"bundle written to {out}")
+
+
 def tell_game(card: dict[str, Any], out: Path) -> None:
     """Print what each round of a game gave, and where its last classifier is."""
-    import typer
-
     for number, row in enumerate(card["rounds"], 1):
         typer.echo(
             f"round {number}: {row['generated']} rewrites, {row['missed']} kept and missed, {row['pairs']} pairs"

@@ -1,8 +1,12 @@
 """The built-in encoder guards: ONNX Runtime and a tokenizer, and n-grams beside them where a bundle has some.
 
 Long texts are scored in overlapping windows whose odds are averaged, within limits (`windows.mean_odds`). The last line
-of a long text is also read alone and counts in full: a request often follows a passage, and in a window it is read as
-that passage's end.
+of a long text is also read alone: a request often follows a passage, and in a window it is read as that passage's end.
+
+A model may say, beside its labels, what a text does (`ACTS`). Then a last line is unsafe as far as it is an unsafe
+*request*: an answer's last line is none, and alone it lacks its context. And an answer beside its prompt is unsafe as
+far as it is so by itself, or as both together are and it does not decline: no harm comes of a refusal, whatever was
+asked. Without acts the line counts in full, and no answer declines.
 
 An encoder reads, n-grams know words, and their mistakes differ: the sum of their logits ranks texts better than either,
 and n-grams cost next to nothing ("wide and deep", Cheng et al. 2016, arXiv 1606.07792, who train both parts together;
@@ -21,7 +25,7 @@ import numpy as np
 from wardgate.guards.batching import plan_batches, windows
 from wardgate.guards.ngrams import BATCH
 from wardgate.guards.scores import Link, Scores, View
-from wardgate.guards.windows import mean_odds
+from wardgate.guards.windows import both, last_line, mean_odds
 from wardgate.hazards import WARDGATE, LabelMap
 
 if TYPE_CHECKING:
@@ -33,6 +37,12 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from wardgate.guards.ngrams import NgramGuard
+
+ACTS = ("asks", "declines")
+"""What a model may say of a text beside its labels: that it asks for something; that it is an answer that declines."""
+
+_UNTOLD = np.array([np.inf, -np.inf], dtype=np.float32)
+"""What a text does where the model does not say: it asks, and does not decline."""
 
 _BOS, _PAD, _EOS = 0, 1, 2  # XLM-R's ids, kept by the trimmed vocabulary
 
@@ -120,23 +130,32 @@ class EncoderGuard:
 
     def score(self, batch: Sequence[View]) -> Scores:
         """Score a batch; rows keep the order given."""
-        texts = [v.joined for v in batch]
-        fits = [len(t) <= self.settings.max_characters for t in texts]
+        fits = [len(v.joined) <= self.settings.max_characters for v in batch]
         rows = [i for i, ok in enumerate(fits) if ok]
         logits = np.full((len(batch), len(self.labels.labels)), np.nan, dtype=np.float32)
         ms = np.zeros(len(batch), dtype=np.float32)
         if rows:
-            logits[rows], ms[rows] = self._windowed(self._cut([_clean(texts[i]) for i in rows]))
+            logits[rows], ms[rows] = self._judged([batch[i] for i in rows])
         return Scores.of_fitting(
             self.name, self.labels.labels, self.link, logits, ms, fits=fits, limit=self.settings.max_characters
         )
+
+    def _judged(self, views: Sequence[View]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        answers = {i: v.response for i, v in enumerate(views) if v.response is not None}
+        z, declines, ms = self._windowed(
+            self._cut([_clean(t) for t in [*(v.joined for v in views), *answers.values()]])
+        )
+        whole, alone, answered = len(views), slice(len(views), None), list(answers)
+        z[answered] = np.maximum(z[alone], both(z[answered], -declines[alone, None]))
+        ms[answered] += ms[alone]
+        return z[:whole], ms[:whole]
 
     def _cut(self, texts: Sequence[str]) -> list[_Cut]:
         size = self.settings.window - 2
         found = [e.ids for e in self._tokenizer.encode_batch_fast(texts)]
         cuts = [_Cut([_Piece(ids, text)]) for ids, text in zip(found, texts, strict=True)]
         long = [row for row, ids in enumerate(found) if len(ids) > size]
-        lines = [texts[row].rstrip().rpartition("\n")[2] for row in long]
+        lines = [last_line(texts[row]) for row in long]
         # Only this slower call says where in the text a token lies.
         for row, whole in zip(long, self._tokenizer.encode_batch([texts[row] for row in long]), strict=True):
             ids, offsets, text = whole.ids, whole.offsets, texts[row]  # each asking copies the whole list
@@ -151,10 +170,12 @@ class EncoderGuard:
                 cuts[row] = _Cut(cuts[row].windows, _Piece(e.ids, line))
         return cuts
 
-    def _windowed(self, cuts: Sequence[_Cut]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _windowed(self, cuts: Sequence[_Cut]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Of each text its logits, that of its first window declining, and milliseconds."""
         pieces = [piece for cut in cuts for piece in cut.pieces]
         lengths = np.array([len(p.ids) + 2 for p in pieces])
         z = np.zeros((len(pieces), len(self.labels.labels)), dtype=np.float32)
+        acts = np.tile(_UNTOLD, (len(pieces), 1))
         each = np.zeros(len(pieces), dtype=np.float32)
         if self._beside is not None:
             started = time.perf_counter()
@@ -162,21 +183,25 @@ class EncoderGuard:
             each += (time.perf_counter() - started) * 1000 * lengths / lengths.sum()
         for group in plan_batches(lengths.tolist(), self.settings.batch_tokens):
             started = time.perf_counter()
-            z[group] += self._run([pieces[i].ids for i in group])
+            logits, *more = self._run([pieces[i].ids for i in group])
+            z[group] += logits
+            if more:
+                acts[group] = more[0]
             each[group] += (time.perf_counter() - started) * 1000 * lengths[group] / lengths[group].sum()
         bounds = np.cumsum([0, *(len(cut.pieces) for cut in cuts)])
-        out = np.stack([_whole(z[a:b], cut) for a, b, cut in zip(bounds, bounds[1:], cuts, strict=False)])
-        return out, np.add.reduceat(each, bounds[:-1])
+        asks, declines = acts.T
+        out = np.stack([_whole(z[a:b], asks[b - 1], cut) for a, b, cut in zip(bounds, bounds[1:], cuts, strict=False)])
+        return out, declines[bounds[:-1]], np.add.reduceat(each, bounds[:-1])
 
-    def _run(self, pieces: Sequence[list[int]]) -> NDArray[np.float32]:
+    def _run(self, pieces: Sequence[list[int]]) -> list[NDArray[np.float32]]:
         width = max(len(p) for p in pieces) + 2
         ids = np.full((len(pieces), width), _PAD, dtype=np.int64)
         ids[:, 0] = _BOS
         for row, piece in enumerate(pieces):
             ids[row, 1 : len(piece) + 1] = piece
             ids[row, len(piece) + 1] = _EOS
-        logits: NDArray[np.float32] = self._session.run(None, {"ids": ids, "mask": (ids != _PAD).astype(np.int32)})[0]
-        return logits
+        found: list[NDArray[np.float32]] = self._session.run(None, {"ids": ids, "mask": (ids != _PAD).astype(np.int32)})
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +224,9 @@ class _Cut:
         return self.windows if self.line is None else [*self.windows, self.line]
 
 
-def _whole(logits: NDArray[np.float32], cut: _Cut) -> NDArray[np.float32]:
+def _whole(logits: NDArray[np.float32], asks: np.float32, cut: _Cut) -> NDArray[np.float32]:
     row = mean_odds(logits[: len(cut.windows)])
-    return row if cut.line is None else np.maximum(row, logits[-1])
+    return row if cut.line is None else np.maximum(row, both(logits[-1], asks))
 
 
 def _clean(text: str) -> str:

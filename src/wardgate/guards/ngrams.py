@@ -180,12 +180,13 @@ class NgramGuard:
 
     def score(self, batch: Sequence[View]) -> Scores:
         """Score a batch; rows keep the order given."""
-        texts = [v.joined for v in batch]
-        fits = [len(t) <= self.settings.max_characters for t in texts]
+        fits = [len(v.joined) <= self.settings.max_characters for v in batch]
         pieces: list[str] = []
         owner: list[int] = []
-        for row, (text, ok) in enumerate(zip(texts, fits, strict=True)):
-            cut = windows(text, self.settings.window, self.settings.overlap) if ok else []
+        for row, (view, ok) in enumerate(zip(batch, fits, strict=True)):
+            # Alone, too, so that a long prompt does not water down a short answer.
+            texts = [view.joined] if view.response is None else [view.joined, view.response]
+            cut = [w for t in texts for w in windows(t, self.settings.window, self.settings.overlap)] if ok else []
             pieces += cut
             owner += [row] * len(cut)
         logits = np.full((len(batch), len(self.labels.labels)), np.nan, dtype=np.float32)

@@ -151,6 +151,26 @@ def unsafe_share(rows: NDArray[np.float32], labels: LabelMap) -> NDArray[np.floa
     return shifted[:, unsafe].sum(axis=1) / shifted.sum(axis=1)  # type: ignore[no-any-return]
 
 
+def last_line(text: str) -> str:
+    """What follows the last line break that has anything after it; the text itself where there is none."""
+    return text.rstrip().rpartition("\n")[2]
+
+
+def both(one: NDArray[np.float32], other: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
+    """The logit of two independent things being so at once, from the logit of each.
+
+    1 / (p q) - 1 = e^-a + e^-b + e^-(a + b) for p = sigmoid(a), q = sigmoid(b); its negative logarithm is the logit.
+
+    Args:
+        one: float32 logits.
+        other: float32 logits of a shape that fits, or one; infinity is certainty.
+
+    Returns:
+        float32, nowhere over either.
+    """
+    return -np.logaddexp(np.logaddexp(-one, -other), -one - other)  # type: ignore[no-any-return]
+
+
 def mean_odds(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """One row of sigmoid logits for a text from the rows of its windows: per label, the mean of their odds.
 

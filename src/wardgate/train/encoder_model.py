@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from wardgate.guards.encoder import ACTS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -142,6 +144,7 @@ class LayerHead(nn.Module):
     """Logits from the mean states after several layers: two products with a Gelu between.
 
     Layers below the last rank unseen texts nearly as well as it does, and together they do better (`docs/log.md`).
+    By one product it also says what a text does (`train.speech_acts`).
 
     Attributes:
         layers: after which layers it reads, the lowest being 1.
@@ -159,6 +162,7 @@ class LayerHead(nn.Module):
         self.register_buffer("spread", torch.ones(len(self.layers) * width))
         self.inner = nn.Linear(len(self.layers) * width, hidden)
         self.outer = nn.Linear(hidden, labels)
+        self.acts = nn.Linear(len(self.layers) * width, len(ACTS))
         self.drop_read, self.drop_hidden = nn.Dropout(min(0.1, dropped)), nn.Dropout(dropped)
 
     def forward(self, read: Tensor) -> Tensor:
@@ -170,15 +174,24 @@ class LayerHead(nn.Module):
         Returns:
             Logits. *Shape:* (batch, labels)
         """
-        hidden = nn.functional.gelu(self.inner(self.drop_read((read - self.centre) / self.spread)))
+        hidden = nn.functional.gelu(self.inner(self.drop_read(self.standardised(read))))
         logits: Tensor = self.outer(self.drop_hidden(hidden))
         return logits
 
+    def speech_acts(self, read: Tensor) -> Tensor:
+        """The logit of each of `ACTS`. *Shape:* (batch, len(layers) x width) to (batch, acts)."""
+        logits: Tensor = self.acts(self.standardised(read))
+        return logits
+
+    def standardised(self, read: Tensor) -> Tensor:
+        """What was read, less `centre` and over `spread`. *Shape:* (batch, len(layers) x width)."""
+        return (read - self.centre) / self.spread
+
     @torch.no_grad()
-    def first_product(self) -> tuple[Tensor, Tensor]:
-        """Weight (hidden, inputs) and bias of the first product, with centre and spread folded in."""
-        weight = self.inner.weight / self.spread
-        return weight, self.inner.bias - weight @ self.centre
+    def folded(self, product: nn.Linear) -> tuple[Tensor, Tensor]:
+        """Weight (outputs, inputs) and bias of `inner` or `acts` on what is read, with centre and spread folded in."""
+        weight = product.weight / self.spread
+        return weight, product.bias - weight @ self.centre
 
 
 def keep_layers(base: Any, numbers: Sequence[int]) -> None:

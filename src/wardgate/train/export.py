@@ -2,8 +2,8 @@
 
 The graph is written by hand rather than traced, so that it holds exactly the operators that ONNX Runtime runs
 fast on a CPU: among them `MatMulNBits`, `MultiHeadAttention` and `Gelu` of its contrib set.
-Inputs: `ids` int64 (batch, length) and `mask` int32 (batch, length), 1 for tokens. Output: `logits` float32
-(batch, labels).
+Inputs: `ids` int64 (batch, length) and `mask` int32 (batch, length), 1 for tokens. Outputs: `logits` float32
+(batch, labels), and of a head over several layers `acts` float32 (batch, acts), the logits of `guards.encoder.ACTS`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from wardgate.guards.encoder import ACTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,8 +61,8 @@ class _Graph:
         self.weights.append(numpy_helper.from_array(np.array(value, order="C"), name))
         return name
 
-    def node(self, kind: str, inputs: list[str], *, domain: str = "", **attributes: Any) -> str:
-        out = f"{kind}_{len(self.nodes)}"
+    def node(self, kind: str, inputs: list[str], *, domain: str = "", out: str = "", **attributes: Any) -> str:
+        out = out or f"{kind}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [out], domain=domain, **attributes))
         return out
 
@@ -100,11 +102,10 @@ def export_onnx(model: EncoderGuardModel, path: Path, *, quantised: bool = True,
     if head is None:
         [mean] = _means(graph, states[-1:])
         product = graph.node("MatMul", [mean, graph.weight("head.weight", state["head.weight"].T)])
-        logits = graph.node("Add", [product, graph.weight("head.bias", state["head.bias"])])
+        graph.node("Add", [product, graph.weight("head.bias", state["head.bias"])], out="logits")
     else:
-        logits = _layer_head(graph, head, _means(graph, [states[i] for i in head.layers]))
-    graph.nodes[-1].output[0] = logits = "logits"
-    labels = state["head.bias"].shape[0]
+        _layer_head(graph, head, _means(graph, [states[i] for i in head.layers]))
+    outputs = {"logits": state["head.bias"].shape[0]} | ({} if head is None else {"acts": len(ACTS)})
     proto = helper.make_model(
         helper.make_graph(
             graph.nodes,
@@ -113,7 +114,7 @@ def export_onnx(model: EncoderGuardModel, path: Path, *, quantised: bool = True,
                 helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", "length"]),
                 helper.make_tensor_value_info("mask", TensorProto.INT32, ["batch", "length"]),
             ],
-            [helper.make_tensor_value_info(logits, TensorProto.FLOAT, ["batch", labels])],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", n]) for name, n in outputs.items()],
             graph.weights,
         ),
         opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid(_CONTRIB, 1)],
@@ -185,10 +186,14 @@ def _means(graph: _Graph, states: list[str]) -> list[str]:
     return [graph.node("Div", [total, count]) for total in totals]
 
 
-def _layer_head(graph: _Graph, head: LayerHead, means: list[str]) -> str:
-    weight, bias = (t.cpu().float().numpy() for t in head.first_product())
-    inner = graph.linear(graph.node("Concat", means, axis=-1), "head.inner", weight.T, bias)
+def _layer_head(graph: _Graph, head: LayerHead, means: list[str]) -> None:
+    weight, bias = (t.cpu().float().numpy() for t in head.folded(head.inner))
+    read = graph.node("Concat", means, axis=-1)
+    inner = graph.linear(read, "head.inner", weight.T, bias)
     outer, end = (t.detach().cpu().float().numpy() for t in (head.outer.weight, head.outer.bias))
     hidden = graph.node("Gelu", [inner], domain=_CONTRIB)
     product = graph.node("MatMul", [hidden, graph.weight("head.outer.weight", outer.T)])
-    return graph.node("Add", [product, graph.weight("head.outer.bias", end)])
+    graph.node("Add", [product, graph.weight("head.outer.bias", end)], out="logits")
+    weight, bias = (t.cpu().float().numpy() for t in head.folded(head.acts))
+    product = graph.node("MatMul", [read, graph.weight("head.acts.weight", weight.T)])
+    graph.node("Add", [product, graph.weight("head.acts.bias", bias)], out="acts")

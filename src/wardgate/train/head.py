@@ -7,6 +7,7 @@ Furlanello et al. 2018, arXiv 1805.04770): taught by labels alone it would forge
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -17,14 +18,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from wardgate.guards.batching import plan_batches
 from wardgate.hazards import WARDGATE
 from wardgate.train.encoder_model import EncoderGuardModel, LayerHead
 from wardgate.train.export import export_onnx
 from wardgate.train.lessons import altered, distinct_rows
-from wardgate.train.mini import build_splits, cut, open_run, padded
+from wardgate.train.mini import build_splits, predict
 from wardgate.train.pack import pack_encoder
 from wardgate.train.parts import in_parts
+from wardgate.train.runs import RUN_FILES, open_run
+from wardgate.train.speech_acts import acts, fit_acts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,41 +91,60 @@ def read_texts(
     model: EncoderGuardModel,
     tokenizer: Tokenizer,
     texts: Sequence[str],
-    settings: HeadSettings,
+    layers: Sequence[int],
     folder: Path,
     report: Report,
+    *,
+    max_tokens: int = 160,
 ) -> tuple[NDArray[np.float16], Array]:
-    """What a run's encoder makes of each text's start, and the logits of its own head; read parts are kept in `folder`.
+    """What a run's encoder makes of each text's start, and the logits of its own head.
+
+    What is read is kept in `folder`, and a text that the same run has read in the same way is not read again.
 
     Args:
         model: the run.
         tokenizer: its own.
         texts: what is read.
-        settings: which layers, and how much of a text.
+        layers: after which layers, the lowest being 1.
         folder: where parts are written.
-        report: called with texts read, their number, and 0.
+        report: called with texts read, their number, and 0, of those that were not read before.
+        max_tokens: word pieces of a text that are read.
 
     Returns:
         Means float16 (n, layers, width), and logits float32 (n, 13).
     """
     width = model.head.in_features
 
-    @torch.no_grad()
-    def read(part: Sequence[str], before: int) -> NDArray[np.float16]:
-        ids, done = cut(tokenizer, part, settings.max_tokens), 0
-        out = np.zeros((len(part), len(settings.layers) * width + LABELS), dtype=np.float16)
-        for group in plan_batches([len(i) for i in ids], 4096):
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                means = model.layer_means(*padded(ids, group))
-            out[group] = torch.cat([*(means[i] for i in settings.layers), model.head(means[-1])], 1).numpy()
-            done += len(group)
-            report(before + done, len(texts), 0.0)
-        return out
+    def ask(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        means = model.layer_means(ids, mask)
+        return torch.cat([*(means[i] for i in layers), model.head(means[-1])], 1)
 
-    model.cpu().eval()
-    rows = in_parts(texts, folder, read)
-    means = rows[:, :-LABELS].reshape(len(rows), len(settings.layers), width)
+    def read(part: Sequence[str], before: int, total: int) -> NDArray[np.float16]:
+        def onward(done: int, _part: int, loss: float) -> None:
+            report(before + done, total, loss)
+
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = predict(
+                model,
+                part,
+                tokenizer,
+                max_tokens=max_tokens,
+                report=onward,
+                ask=ask,
+                columns=len(layers) * width + LABELS,
+            )
+        return found.astype(np.float16)
+
+    rows = in_parts(texts, folder, _reader(model, tokenizer, layers, max_tokens), read)
+    means = rows[:, :-LABELS].reshape(len(rows), len(layers), width)
     return means, rows[:, -LABELS:].astype(np.float32)
+
+
+def _reader(model: EncoderGuardModel, tokenizer: Tokenizer, layers: Sequence[int], max_tokens: int) -> str:
+    digest = hashlib.sha256(f"{tuple(layers)} {max_tokens} {tokenizer.to_str()}".encode())
+    for weight in model.state_dict().values():
+        digest.update(weight.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def mixed(logits: Array, split: Split, share: float) -> tuple[Array, Array]:
@@ -241,12 +262,17 @@ def train_head(
     splits = build_splits(pool, plan)
     train = distinct_rows(splits["train"])
     texts = [*train.texts, *altered(train, settings.altered, settings.seed)]
-    after = "-".join(map(str, settings.layers))
-    means, logits = read_texts(model, tokenizer, texts, settings, out / f"read-{after}", report)
+
+    def read(texts: Sequence[str]) -> tuple[NDArray[np.float16], Array]:
+        most = settings.max_tokens
+        return read_texts(model, tokenizer, texts, settings.layers, out / "read", report, max_tokens=most)
+
+    means, logits = read(texts)
     head = fit_head(Readings(means, *mixed(logits, train, settings.labels)), settings, report)
+    fit_acts(head, read, acts(pool, settings.seed))
     save_head(out, head)
     (out / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
-    for name in ("tokenizer.json", "keep.json", "model.pt"):  # `open_run` opens this folder too
+    for name in RUN_FILES:  # `open_run` opens this folder too
         shutil.copy(run / name, out / name)
     export_onnx(model, out / "model.onnx", head=head)
     return pack_encoder("mini", splits, out, version=version)

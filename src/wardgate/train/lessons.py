@@ -17,7 +17,7 @@ import torch
 from wardgate.data.pool import read_pool
 from wardgate.train.augment import augmented
 from wardgate.train.mini import Split
-from wardgate.train.mini_data import SERVED, split_of
+from wardgate.train.mini_data import trained_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,11 +71,7 @@ def unlabelled(pool: Path, known: Split, most: int, seed: int) -> Split:
         seed: drives the choice.
     """
     used = set(known.texts)
-    found = {
-        e.text: e.source
-        for e in read_pool(pool)
-        if e.language in SERVED and e.text not in used and split_of(e.text) == "train"
-    }
+    found = {e.text: e.source for e in trained_on(read_pool(pool)) if e.text not in used}
     texts, room = list(found), Counter(dict.fromkeys(found.values(), most))
     random.Random(seed).shuffle(texts)  # noqa: S311 - sampling, not secrets
     kept = []
@@ -130,10 +126,10 @@ def answers(means: NDArray[np.float16], head: LayerHead) -> Array:
         means: mean states after the layers that it reads, float16 (n, layers, width).
         head: a trained one.
     """
-    blocks = [head(torch.from_numpy(block).float()).sigmoid() for block in _blocks(means)]
-    return np.concatenate([b.numpy() for b in blocks])
+    return np.concatenate([head(block).sigmoid().numpy() for block in _blocks(means)])
 
 
+@torch.no_grad()
 def reduced(means: NDArray[np.float16], head: LayerHead, components: int) -> NDArray[np.float16]:
     """The states that a head reads, standardised as it does, by their principal components.
 
@@ -145,17 +141,15 @@ def reduced(means: NDArray[np.float16], head: LayerHead, components: int) -> NDA
     Returns:
         float16 (n, components), of mean square 1.
     """
-    centre, spread = head.centre.numpy(), head.spread.numpy()
-    sample = means[np.random.default_rng(0).permutation(len(means))[:SAMPLE]].reshape(-1, len(centre))
-    flat = (sample.astype(np.float32) - centre) / spread
+    sample = means[np.random.default_rng(0).permutation(len(means))[:SAMPLE]]
+    flat = np.concatenate([head.standardised(block).numpy() for block in _blocks(sample)])
     powers, axes = np.linalg.eigh(flat.T @ flat / len(flat))
     chosen = axes[:, ::-1][:, :components] / np.sqrt(powers[::-1][:components].mean())
-    return np.concatenate(
-        [(((block.astype(np.float32) - centre) / spread) @ chosen).astype(np.float16) for block in _blocks(means)]
-    )
+    blocks = (head.standardised(block).numpy() for block in _blocks(means))
+    return np.concatenate([(block @ chosen).astype(np.float16) for block in blocks])
 
 
-def _blocks(means: NDArray[np.float16]) -> Iterator[NDArray[np.float16]]:
+def _blocks(means: NDArray[np.float16]) -> Iterator[torch.Tensor]:
     flat = means.reshape(len(means), -1)
     for start in range(0, len(flat), 8192):
-        yield flat[start : start + 8192]
+        yield torch.from_numpy(flat[start : start + 8192]).float()

@@ -13,29 +13,35 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 
 from wardgate.guards.batching import plan_batches
 from wardgate.hazards import WARDGATE
 from wardgate.train.augment import batches
 from wardgate.train.encoder_model import EncoderGuardModel, masked_multilabel_loss
 from wardgate.train.mini_data import planned, split_of, targets, to_translate, translated
+from wardgate.train.runs import (
+    averaged,
+    base_tokenizer,
+    check_run,
+    pieces_of,
+    run_tokenizer,
+    take_over,
+)
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed
 from wardgate.train.written import benign_requests, in_languages, of_groups, own_source, requests, templates, works
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from tokenizers import Tokenizer
 
     from wardgate.data.example import Example
 
 
 CHECKPOINT_EVERY, REPORT_EVERY = 500, 20
 """In steps."""
-
-EMBEDDINGS = "base.embeddings.word_embeddings.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +247,8 @@ def predict(
     *,
     max_tokens: int = 160,
     report: Callable[[int, int, float], None] = lambda *_: None,
+    ask: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    columns: int = len(WARDGATE.labels),
 ) -> NDArray[np.float32]:
     """Logits of each text's first window, float32 of shape (n, 13), in the order given.
 
@@ -250,78 +258,18 @@ def predict(
         tokenizer: the model's own.
         max_tokens: word pieces of a text that are read.
         report: called with texts read, their number, and 0.
+        ask: what is asked of ids and mask instead of the model's logits.
+        columns: how many numbers that gives for a text.
     """
     model.cpu().eval()
+    ask = ask or model
     ids, done = cut(tokenizer, texts, max_tokens), 0
-    out = np.zeros((len(texts), len(WARDGATE.labels)), dtype=np.float32)
+    out = np.zeros((len(texts), columns), dtype=np.float32)
     for group in plan_batches([len(i) for i in ids], 4096):
-        out[group] = model(*padded(ids, group)).float().numpy()
+        out[group] = ask(*padded(ids, group)).float().numpy()
         done += len(group)
         report(done, len(texts), 0.0)
     return out
-
-
-def open_run(base: Path, run: Path, layers: int | None = None) -> tuple[EncoderGuardModel, Tokenizer]:
-    """The model and the tokenizer of a finished run.
-
-    Args:
-        base: Hugging Face folder of the base encoder.
-        run: the run's folder.
-        layers: how many it has, if they are fewer than the base's.
-
-    Raises:
-        FileNotFoundError: if one of its files is not there.
-    """
-    keep = pieces_of(run)
-    model = EncoderGuardModel.from_base(base, len(WARDGATE.labels), layers=layers, keep=keep)
-    model.load_state_dict(torch.load(run / "model.pt", weights_only=True))
-    return model.eval(), _tokenizer(run)
-
-
-def averaged(runs: Sequence[Path]) -> dict[str, torch.Tensor]:
-    """The mean of finished runs' weights: a model soup (Wortsman et al. 2022, arXiv 2203.05482).
-
-    Raises:
-        ValueError: if their vocabularies differ.
-    """
-    if len({(run / "keep.json").read_text() for run in runs}) != 1:
-        raise ValueError("runs of different vocabularies have no mean")
-    states = [torch.load(run / "model.pt", weights_only=True) for run in runs]
-    return {name: torch.stack([s[name].float() for s in states]).mean(0) for name in states[0]}
-
-
-def take_over(model: EncoderGuardModel, keep: list[int], state: Mapping[str, torch.Tensor], had: list[int]) -> None:
-    """Load a run's weights into a fresh model of the same base, whose vocabulary may be another.
-
-    Word embeddings that training left frozen are the base's, so that a fresh model has those of any piece.
-
-    Args:
-        model: as `EncoderGuardModel.from_base` made it.
-        keep: the base's id of each of its pieces.
-        state: the run's weights.
-        had: the base's id of each of the run's pieces.
-
-    Raises:
-        ValueError: if the vocabularies differ and the run trained its embeddings: new pieces would not fit among them.
-    """
-    if keep != had:
-        own, place = model.state_dict()[EMBEDDINGS], {piece: i for i, piece in enumerate(had)}
-        shared = [i for i, piece in enumerate(keep) if piece in place]
-        if not torch.allclose(state[EMBEDDINGS][[place[keep[i]] for i in shared]], own[shared], atol=1e-6):
-            raise ValueError(f"runs that trained their word embeddings keep their vocabulary: {len(had)} pieces")
-        state = {**state, EMBEDDINGS: own}
-    model.load_state_dict(state)
-
-
-def pieces_of(run: Path) -> list[int]:
-    """The base's id of each piece of a run's vocabulary."""
-    return list(json.loads((run / "keep.json").read_text()))
-
-
-def _tokenizer(run: Path) -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(run / "tokenizer.json"))
-    tokenizer.encode_special_tokens = True  # a user may type "</s>": it is text, not structure
-    return tokenizer
 
 
 def train_mini(
@@ -347,13 +295,15 @@ def train_mini(
         also: more rows to train on.
 
     Raises:
-        FileNotFoundError: if the pool or the base is not there.
+        FileNotFoundError: if the pool, the base or a start is not there.
         ValueError: if the starts' vocabularies differ, or are not the recipe's size and their embeddings were trained.
     """
+    for start in starts:
+        check_run(start)
+    full = base_tokenizer(base)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     splits = build_splits(pool, settings, also)
-    full = Tokenizer.from_file(str(base / "tokenizer.json"))
     keep_path = out / "keep.json"
     if keep_path.exists():
         keep = pieces_of(out)
@@ -362,9 +312,8 @@ def train_mini(
         if len(keep) != settings.vocabulary:
             keep = choose_pieces(full, splits["train"].texts, settings.vocabulary)
         keep_path.write_text(json.dumps(keep))
-    tokenizer = trimmed(full, keep)
-    save_compact(tokenizer, out / "tokenizer.json")
-    tokenizer = _tokenizer(out)
+    save_compact(trimmed(full, keep), out / "tokenizer.json")
+    tokenizer = run_tokenizer(out)
     model = EncoderGuardModel.from_base(base, len(WARDGATE.labels), layers=settings.layers, keep=keep)
     weights = out / "model.pt"
     if weights.exists():

@@ -126,6 +126,11 @@ def split_of(text: str) -> str:
     return "train" if bucket < 88 else "calibrate" if bucket < 94 else "held-back"
 
 
+def trained_on(examples: Iterable[Example]) -> Iterator[Example]:
+    """Those of a language that is served whose text belongs to the part that is trained on."""
+    return (e for e in examples if e.language in SERVED and split_of(e.text) == "train")
+
+
 def planned(folder: Path, seed: int) -> list[Example]:
     """The pool's rows, read again, under the plan, repeats included, each in the split its text gives it.
 

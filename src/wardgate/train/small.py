@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import nn
 
 from wardgate.guards.batching import plan_batches
@@ -23,19 +22,11 @@ from wardgate.guards.encoder import EncoderSettings
 from wardgate.hazards import WARDGATE
 from wardgate.train.encoder_model import EncoderGuardModel
 from wardgate.train.export import export_onnx
-from wardgate.train.head import HeadSettings, open_head, read_texts
+from wardgate.train.head import open_head, read_texts
 from wardgate.train.lessons import Lessons, altered, answers, distinct_rows, reduced, together, unlabelled
-from wardgate.train.mini import (
-    EMBEDDINGS,
-    build_splits,
-    cut,
-    open_run,
-    padded,
-    pieces_of,
-    take_over,
-    warmed,
-)
+from wardgate.train.mini import build_splits, cut, padded, warmed
 from wardgate.train.pack import pack_encoder
+from wardgate.train.runs import EMBEDDINGS, base_tokenizer, open_run, pieces_of, run_tokenizer, take_over
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed
 
 if TYPE_CHECKING:
@@ -252,7 +243,7 @@ def train_small(
     Args:
         pool: folder of the training pool.
         base: Hugging Face folder of the base encoder.
-        run: folder of a finished run of `wardgate train head`, the teacher.
+        run: folder of a finished run of `wardgate train head`, the teacher; what it reads is kept there.
         out: where the run's state and the bundle go.
         plan: the data plan, which its seed drives too.
         settings: the recipe.
@@ -273,14 +264,12 @@ def train_small(
     more = unlabelled(pool, train, settings.unlabelled, settings.seed)
     rows = together(train, more)
     texts = [*rows.texts, *(c for part in (train, more) for c in altered(part, settings.altered, settings.seed))]
-    full = Tokenizer.from_file(str(base / "tokenizer.json"))
+    full = base_tokenizer(base)
     keep = choose_pieces(full, train.texts, settings.vocabulary)
-    tokenizer = trimmed(full, keep)
-    save_compact(tokenizer, out / "tokenizer.json")
+    save_compact(trimmed(full, keep), out / "tokenizer.json")
+    tokenizer = run_tokenizer(out)
     (out / "keep.json").write_text(json.dumps(keep))
-    tokenizer.encode_special_tokens = True  # a user may type "</s>": it is text, not structure
-    reading = HeadSettings(layers=head.layers, max_tokens=settings.max_tokens)
-    means, _ = read_texts(teacher, reads, texts, reading, out / "read", report)
+    means, _ = read_texts(teacher, reads, texts, head.layers, run / "read", report, max_tokens=settings.max_tokens)
     unknown = np.zeros((len(texts) - len(rows.texts), len(WARDGATE.labels)), dtype=np.float32)
     lessons = Lessons(
         cut(tokenizer, texts, settings.max_tokens),

@@ -121,6 +121,12 @@ def benign_requests(count: int, seed: int) -> list[Example]:
     return [replace(_example(t, "en", "prompt", set()), id=f"written-{i}") for i, t in enumerate(texts)]
 
 
+def declining() -> dict[str, bool]:
+    """How answers begin in 14 languages, and whether they decline what was asked."""
+    parts = _words("declines").values()
+    return {text: side == "declines" for part in parts for side, texts in part.items() for text in texts}
+
+
 def requests() -> list[Example]:
     """Requests, comments and answers, each written out on its own: most in English, the rest in 18 languages.
 

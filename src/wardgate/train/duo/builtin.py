@@ -13,7 +13,8 @@ from wardgate.normalise import normalise
 from wardgate.train.duo.ledger import work_folder
 from wardgate.train.duo.players import OpenGuard
 from wardgate.train.export import export_onnx
-from wardgate.train.mini import Settings, Split, fit, open_run
+from wardgate.train.mini import Settings, Split, fit
+from wardgate.train.runs import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
