@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import httpx
@@ -10,8 +11,10 @@ import websockets
 from conftest import FakeEngine
 
 from live_server import live
+from wardgate.policy import Action
 from wardgate.serve import Settings
 from wardgate.serve.auth import Caller
+from wardgate.serve.streaming import Done, Session, Stop
 
 pytestmark = pytest.mark.anyio
 
@@ -113,6 +116,27 @@ async def test_the_prompt_is_judged_with_the_answer(url, engine):
     found = events(await posted(url, line(type="start", prompt="about a weapon"), line(type="text", text="x" * 9)))
     assert found[-1][0] == "stop"
     assert {s.text for batch in engine.batches for s in batch} == {"about a weapon"}
+
+
+async def test_an_answer_whose_beginning_may_not_pass_is_stopped_when_it_does_not_go_on_to_decline():
+    for rest, end in ((" what I won't do.", Done), (" what you do first.", Stop)):
+        said, judged = [], asyncio.Event()
+
+        async def judge(submission, said=said, judged=judged):
+            said.append(submission.response)
+            judged.set()
+            return SimpleNamespace(
+                action=Action.ALLOW if "won't" in submission.response else Action.BLOCK, dry_run=False
+            )
+
+        async def incoming(rest=rest, judged=judged):
+            yield "This is"
+            await judged.wait()
+            yield rest
+
+        found = [event async for event in Session(QUICK, judge, prompt="a question").run(incoming())]
+        assert (type(found[-1]), found[-1].released) == (end, 24 if end is Done else 0)
+        assert said[0] == "This is"
 
 
 async def test_scoring_does_not_start_again_at_each_token(url, engine):

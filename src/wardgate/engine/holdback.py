@@ -15,7 +15,7 @@ class Piece:
     Attributes:
         start: where it starts; what lies before `judged` is context that was judged already.
         end: where it ends.
-        text: the stretch.
+        text: the stretch; of an answer, after how it begins.
     """
 
     start: int
@@ -28,12 +28,17 @@ class HoldBack:
 
     Each character is scored with at most `window` characters before it, and again as context of at most
     `window` characters after it: the work is proportional to the length of the stream, never to its square.
+
+    How an answer begins tells whether it declines what was asked. So its later pieces are scored after its `opening`,
+    and a piece within the opening that may not pass is put off: scored again with more, and not shown meanwhile.
     """
 
-    def __init__(self, *, holdback: int, debounce: int, window: int) -> None:
+    def __init__(self, *, holdback: int, debounce: int, window: int, opening: int = 0) -> None:
         self._holdback = holdback
         self._debounce = max(1, debounce)
         self._window = max(1, window)
+        self._opening = min(opening, self._window)
+        self._put_off = 0
         self._chunks: list[str] = []
         self._text = ""
         self.length = 0
@@ -55,9 +60,14 @@ class HoldBack:
         return self.length - self.judged
 
     @property
+    def unseen(self) -> int:
+        """Characters that came in and were not scored, not even put off."""
+        return self.length - max(self.judged, self._put_off)
+
+    @property
     def due(self) -> bool:
         """Whether there is enough to score at once."""
-        return self.pending >= self._debounce or (self.complete and self.pending > 0)
+        return self.unseen >= self._debounce or (self.complete and self.pending > 0)
 
     def add(self, chunk: str) -> None:
         """Take in what the model wrote."""
@@ -69,7 +79,11 @@ class HoldBack:
         text = self.text
         end = min(self.length, self.judged + self._window)
         start = self._sentence_start(text, max(0, self.judged - self._window))
-        return Piece(start, end, text[start:end])
+        if start <= self._opening:
+            start = 0 if self._opening else start
+            return Piece(start, end, text[start:end])
+        before = f"{text[: self._opening]}\n" if self._opening else ""
+        return Piece(start, end, before + text[start:end])
 
     def _sentence_start(self, text: str, earliest: int) -> int:
         """The first start of a sentence from `earliest` on, or `earliest` if none comes before the new text."""
@@ -77,6 +91,13 @@ class HoldBack:
             return 0
         found = _SENTENCE_END.search(text, earliest, self.judged)
         return found.end() if found else earliest
+
+    def put_off(self, piece: Piece) -> bool:
+        """Whether it is too early to stop at a piece that may not pass; it is scored again when there is more."""
+        if self.complete or piece.end >= self._opening:
+            return False
+        self._put_off = piece.end
+        return True
 
     def passed(self, piece: Piece) -> str:
         """Note that a piece may pass; returns what may go out now."""

@@ -26,11 +26,14 @@ class StreamSettings:
         holdback: the last characters that are judged and still kept, until more of the text was judged.
         debounce: how much new text is scored at once; less answers sooner and costs more.
         window: the most new text in a piece, and the most context before it.
+        opening: of an answer beside its prompt, how much tells whether it declines: until there is so much nothing
+            stops it, though what may not pass is not shown, and later pieces are judged after it.
     """
 
     holdback: int = 80
     debounce: int = 40
     window: int = 400
+    opening: int = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,12 @@ def stream(
         Steps; the last has a decision, unless there was no text at all.
     """
     sizes = settings or StreamSettings()
-    held = HoldBack(holdback=sizes.holdback, debounce=sizes.debounce, window=sizes.window)
+    held = HoldBack(
+        holdback=sizes.holdback,
+        debounce=sizes.debounce,
+        window=sizes.window,
+        opening=0 if prompt is None else sizes.opening,
+    )
 
     def judged(text: str) -> Decision:
         return check(Submission(text) if prompt is None else Submission(prompt, text))
@@ -82,6 +90,8 @@ def stream(
             piece = held.piece()
             decision = judged(piece.text)
             if stops(decision, review_blocks=True):
+                if held.put_off(piece):
+                    continue
                 yield Streamed("", decision, stopped=True)
                 return
             if out := held.passed(piece):

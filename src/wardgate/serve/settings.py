@@ -31,6 +31,7 @@ class Settings:
         debounce_chars: how many new characters of a stream are gathered before scoring again.
         debounce_ms: how long new characters of a stream may wait for more before they are scored anyway.
         window_chars: how many characters before the new ones are scored again with them, for context.
+        opening_chars: how much of an answer beside its prompt tells whether it declines; nothing stops it earlier.
         max_stream_chars: the longest stream.
         stream_idle_s: how long a stream may be silent.
         idempotency_ttl_s: how long the answer to an idempotency key is kept.
@@ -59,6 +60,7 @@ class Settings:
     debounce_chars: int = 40
     debounce_ms: float = 200.0
     window_chars: int = 400
+    opening_chars: int = 250
     max_stream_chars: int = 200_000
     stream_idle_s: float = 60.0
     idempotency_ttl_s: float = 600.0

@@ -69,7 +69,10 @@ class Session:
         self._prompt = prompt
         self._changed = asyncio.Event()
         self._held = HoldBack(
-            holdback=settings.holdback_chars, debounce=settings.debounce_chars, window=settings.window_chars
+            holdback=settings.holdback_chars,
+            debounce=settings.debounce_chars,
+            window=settings.window_chars,
+            opening=0 if prompt is None else settings.opening_chars,
         )
 
     async def run(self, incoming: AsyncIterator[str]) -> AsyncIterator[Event]:
@@ -106,6 +109,8 @@ class Session:
             piece = self._held.piece()
             decision = await self._judge(self._submission(piece.text))
             if stops(decision, review_blocks=self._settings.review_blocks):
+                if self._held.put_off(piece):
+                    continue
                 yield Stop(decision, self._held.released)
                 return
             if out := self._held.passed(piece):
@@ -117,7 +122,7 @@ class Session:
             if self._held.complete and not self._held.pending:
                 return False
             self._changed.clear()
-            patience = self._settings.debounce_ms / 1000 if self._held.pending else None
+            patience = self._settings.debounce_ms / 1000 if self._held.unseen else None
             try:
                 async with asyncio.timeout(patience):
                     await self._changed.wait()
