@@ -59,7 +59,7 @@ def head(
 ) -> None:
     """Give a finished run of `train mini` a head that reads its last five layers. The encoder stays as it is.
 
-    Interrupted, it goes on from what was read. Half an hour on two cores, most of it reading.
+    Interrupted, it goes on from what was read; no text is read twice. Half an hour on two cores, most of it reading.
 
     Example:
       wardgate train head --pool pool/train --base multilingual-e5-small --run runs/mini --out runs/head
