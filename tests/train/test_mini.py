@@ -333,7 +333,7 @@ def test_texts_that_were_written_out_are_of_both_sides_and_differ():
     rows = requests()
     assert len({e.text for e in rows}) == len(rows) > 10_000
     assert len({e.language for e in rows}) == 19
-    assert {e.kind for e in rows} == {"prompt", "response"}
+    assert {e.kind for e in rows} == {"prompt", "response", "comment"}
     for language in {e.language for e in rows}:
         sides = [e.unsafe for e in rows if e.language == language]
         assert sum(sides) > 20

@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
-from wardgate.cli.train_built_in import blend, head, mini, nano, small
+from wardgate.cli.train_built_in import blend, head, mini, nano, small, transfer
 from wardgate.cli.train_options import SET, Seed, label_map_of, parts_of, tell, tell_game, told
 
 app = typer.Typer(help="Train guards.", no_args_is_help=True)
 
 
-for built_in in (mini, head, blend, nano, small):
+for built_in in (mini, head, transfer, blend, nano, small):
     app.command()(built_in)
 
 

@@ -95,7 +95,7 @@ class EncoderGuardModel(nn.Module):
         for part in (self.base.embeddings, *self.base.encoder.layer):  # type: ignore[union-attr, misc]
             if not any(p.requires_grad for p in part.parameters()):
                 part.eval()
-        plain = mode and self.head.weight.device.type == "cpu"
+        plain = mode and next(self.head.parameters()).device.type == "cpu"
         self.base.set_attn_implementation("eager" if plain else "sdpa")  # type: ignore[operator]
         return self
 
@@ -217,7 +217,7 @@ def masked_multilabel_loss(
 
     Args:
         logits: *Shape:* (batch, labels); the last label is `unsafe`.
-        targets: 0 or 1. *Shape:* (batch, labels)
+        targets: 0 to 1. *Shape:* (batch, labels)
         weights: 0 where unknown. *Shape:* (batch, labels)
         hazard_weight: weight of the hazards' cross-entropy beside that of `unsafe`.
         rank_weight: weight of the ranking term.

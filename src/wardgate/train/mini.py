@@ -96,10 +96,11 @@ class Split:
     def of(cls, examples: list[Example]) -> Split:
         """Gather examples into arrays."""
         values, weights = targets(examples)
+        shape = (len(examples), len(WARDGATE.labels))
         return cls(
             [e.text for e in examples],
-            np.array(values, dtype=np.float32),
-            np.array(weights, dtype=np.float32),
+            np.array(values, dtype=np.float32).reshape(shape),
+            np.array(weights, dtype=np.float32).reshape(shape),
             [e.source for e in examples],
         )
 

@@ -202,7 +202,7 @@ def translated(chosen: Sequence[Example], seed: int) -> list[Example]:
     """English rows in Spanish, French and Italian (Apertium) and half-translated German (word by word).
 
     Raises:
-        RuntimeError: if Apertium or one of its pairs is not installed.
+        OSError: if Apertium or one of its pairs is not installed.
     """
     rng = random.Random(seed)  # noqa: S311 - sampling, not secrets
     texts = [" ".join(e.text.split()) for e in chosen]
@@ -228,11 +228,12 @@ def apertium(lines: Sequence[str], pair: str) -> list[str]:
     """Translate lines with the Apertium engine (Debian packages apertium, apertium-eng-spa, apertium-fr-es, …).
 
     Raises:
-        RuntimeError: if it is not installed, or gives back another number of lines.
+        FileNotFoundError: if it is not installed.
+        OSError: if it gives back another number of lines, as it does without the pair.
     """
     program = shutil.which("apertium")
     if program is None:
-        raise RuntimeError(
+        raise FileNotFoundError(
             "apertium is not installed: apt-get install apertium apertium-eng-spa apertium-fr-es apertium-spa-ita"
         )
     done = subprocess.run(  # noqa: S603 - a fixed program; the text goes in by standard input
@@ -240,7 +241,7 @@ def apertium(lines: Sequence[str], pair: str) -> list[str]:
     )
     out = [" ".join(line.split()) for line in done.stdout.rstrip("\n").split("\n")]
     if done.returncode != 0 or len(out) != len(lines):
-        raise RuntimeError(f"apertium {pair} gave {len(out)} lines for {len(lines)} (exit code {done.returncode})")
+        raise OSError(f"apertium {pair} gave {len(out)} lines for {len(lines)} (exit code {done.returncode})")
     return out
 
 
