@@ -60,7 +60,8 @@ def main() -> None:
         shift = logit(np.clip(p, 1e-4, 1 - 1e-4)) - logit(np.clip(scores["en"], 1e-4, 1 - 1e-4))
         found, wrong = (drawn(lambda x, _: float(x.mean()), p[side] >= at, p[side]) for side in (unsafe, ~unsafe))
         auprc = drawn(lambda y, x: float(average_precision_score(y, x)) if y.any() else 0.0, unsafe, p)
-        print(f"| {language} | {found} | {wrong} | {auprc} | {shift[unsafe].mean():+.2f}; {shift[~unsafe].mean():+.2f} |")
+        moved = "; ".join(f"{shift[side].mean():+.2f}" for side in (unsafe, ~unsafe))
+        print(f"| {language} | {found} | {wrong} | {auprc} | {moved} |")
     if given.each:
         for i, (side, row) in enumerate(texts):
             print(side, *(f"{scores[language][i]:.2f}" for language in LANGUAGES), row["en"])
