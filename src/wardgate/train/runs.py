@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 EMBEDDINGS = "base.embeddings.word_embeddings.weight"
 
-RUN_FILES = ("keep.json", "model.pt", "tokenizer.json")
+VOCABULARY_FILES = ("keep.json", "tokenizer.json")
+RUN_FILES = (*VOCABULARY_FILES, "model.pt")
 
 
 def check_base(base: Path) -> None:

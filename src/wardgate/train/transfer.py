@@ -25,7 +25,7 @@ from wardgate.train.lessons import answers, together
 from wardgate.train.mini import Settings, Split, build_parts, fit
 from wardgate.train.mini_data import translated
 from wardgate.train.pack import pack_encoder
-from wardgate.train.runs import RUN_FILES, open_run
+from wardgate.train.runs import VOCABULARY_FILES, open_run
 from wardgate.train.speech_acts import acts, fit_acts
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def train_transfer(
         return read_texts(model, tokenizer, texts, head.layers, out / "read", report, max_tokens=most)
 
     fit_acts(head, read, acts(pool, settings.seed))
-    for name in RUN_FILES:
+    for name in VOCABULARY_FILES:
         shutil.copy(run / name, out / name)
     torch.save(model.state_dict(), out / "model.pt")
     save_head(out, head)
