@@ -22,11 +22,13 @@ from wardgate.guards.batching import windows  # noqa: E402
 from wardgate.guards.encoder import Beside, EncoderGuard, EncoderSettings  # noqa: E402
 from wardgate.hazards import HAZARDS, LABEL_MAPS, WARDGATE, Hazard  # noqa: E402
 from wardgate.normalise import normalise  # noqa: E402
+from wardgate.train import mini_data  # noqa: E402
 from wardgate.train.augment import attacked, batches  # noqa: E402
+from wardgate.train.dictionary import Dictionary  # noqa: E402
 from wardgate.train.encoder_model import ByteDropout, EncoderGuardModel, masked_multilabel_loss  # noqa: E402
 from wardgate.train.export import export_onnx, q4_blocks  # noqa: E402
 from wardgate.train.mini import Settings, Split, fit, train_mini  # noqa: E402
-from wardgate.train.mini_data import WEAK_SAFE, code_switch, lexicon, split_of, targets  # noqa: E402
+from wardgate.train.mini_data import WEAK_SAFE, code_switch, lexicon, sorry, split_of, targets  # noqa: E402
 from wardgate.train.nano import NanoSettings, train_nano  # noqa: E402
 from wardgate.train.pack import deployed_logits, finish, joined, pack  # noqa: E402
 from wardgate.train.runs import EMBEDDINGS, RUN_FILES, averaged, open_run, take_over  # noqa: E402
@@ -204,10 +206,29 @@ def test_ordinary_requests_are_filled_in_distinct_and_the_same_for_a_seed():
 
 
 def test_code_switching_swaps_known_words_only():
-    assert (
-        code_switch("Help my neighbour, zork!", lexicon(), random.Random(0), share=1.0) == "Helfen mein Nachbar, zork!"
+    words = {"help": ("Helfen",), "my": ("mein",), "neighbour": ("Nachbar",)}
+    assert code_switch("Help my neighbour, zork!", words, random.Random(0), share=1.0) == "Helfen mein Nachbar, zork!"
+    assert code_switch("Help", words, random.Random(0), share=0.0) == "Help"
+
+
+def test_the_most_usual_of_a_words_translations_comes_most_often():
+    switched = code_switch("spring " * 1000, {"spring": ("Frühling", "Feder", "Lenz")}, random.Random(1), share=1.0)
+    counts = [switched.count(word) for word in ("Frühling", "Feder", "Lenz")]
+    assert counts == pytest.approx([800, 100, 100], rel=0.3)
+
+
+def test_words_of_ours_come_before_the_dictionarys(monkeypatch):
+    monkeypatch.setattr(
+        mini_data, "read_dictionary", lambda: Dictionary({"you": ("Sie", "ihr"), "zork": ("Zurk",)}, [])
     )
-    assert code_switch("Help", lexicon(), random.Random(0), share=0.0) == "Help"
+    words = lexicon()
+    assert words["you"] == ("du",)
+    assert words["zork"] == ("Zurk",)
+
+
+def test_regret_is_put_in_for_the_word_that_apertium_writes_for_it():
+    assert sorry(["Losiento , pero no"], "lo siento") == ["lo siento, pero no"]
+    assert sorry(["yo siento"], "lo siento") == ["yo siento"]
 
 
 def toy_split(n=240):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -19,15 +21,25 @@ from wardgate.guards.encoder import ACTS  # noqa: E402
 from wardgate.hazards import HAZARDS, Hazard  # noqa: E402
 from wardgate.train import mini_data  # noqa: E402
 from wardgate.train import transfer as room  # noqa: E402
+from wardgate.train.dictionary import Dictionary  # noqa: E402
 from wardgate.train.encoder_model import EncoderGuardModel  # noqa: E402
 from wardgate.train.head import HeadSettings, Readings, fit_head, mixed, open_head, read_texts, save_head  # noqa: E402
 from wardgate.train.mini import Settings, Split  # noqa: E402
 from wardgate.train.runs import open_run  # noqa: E402
 from wardgate.train.speech_acts import Told  # noqa: E402
-from wardgate.train.transfer import TransferSettings, chosen, foreign_lessons, transfer  # noqa: E402
+from wardgate.train.transfer import (  # noqa: E402
+    TransferSettings,
+    beginning,
+    chosen,
+    drawn_back,
+    foreign_lessons,
+    sentence_lessons,
+    transfer,
+    whole_sentences,
+)
 from wardgate.train.vocabulary import save_compact  # noqa: E402
 
-QUICK = TransferSettings(originals=200, kept=100, written=2, epochs=40, rate=2e-3, head_rate=0.01)
+QUICK = TransferSettings(originals=200, sentences=20, kept=100, written=2, epochs=40, rate=2e-3, head_rate=0.01)
 MEANING = {"hurt": "a", "you": "to", "milk": "is", "please": "it", "bread": "now", "cheese": "then", "cake": "go"}
 
 
@@ -50,7 +62,10 @@ def rows(n, seed, language="en", source="toy"):
 def engine(monkeypatch):
     """In place of Apertium, which the suite does not need."""
     monkeypatch.setattr(mini_data, "apertium", lambda lines, _: [abroad(line) for line in lines])
-    monkeypatch.setattr(mini_data, "lexicon", lambda: MEANING)
+    words = {english: (other,) for english, other in MEANING.items()}
+    monkeypatch.setattr(mini_data, "lexicon", lambda: words)
+    pairs = [(text, abroad(text)) for text in toy(80, 11).texts]
+    monkeypatch.setattr(room, "read_dictionary", lambda: Dictionary(words, pairs))
 
 
 @pytest.fixture
@@ -72,15 +87,46 @@ def run(tmp_path):
 
 def test_what_is_written_abroad_is_no_original_and_no_text_is_chosen_twice():
     english, foreign = rows(60, 1), rows(30, 2, "fr", "written")
-    long = replace(english[0], text="nice " * 200)
-    originals, others, written = chosen([*english, *english, long, *foreign, *foreign], replace(QUICK, originals=40))
+    some = replace(QUICK, originals=40)
+    originals, others, written = chosen([*english, *english, *foreign, *foreign], some)
     assert len(originals) == 40
     assert {e.language for e in originals} == {"en"}
     assert {e.text for e in written} == {e.text for e in foreign}
-    assert long in others
     texts = [e.text for e in (*originals, *others, *written)]
-    assert len(set(texts)) == len(texts) == len({e.text for e in (*english, long, *foreign)})
+    assert len(set(texts)) == len(texts) == len({e.text for e in (*english, *foreign)})
     assert chosen([*english, *foreign], QUICK) == chosen([*english, *foreign], QUICK)
+
+
+def test_originals_are_drawn_alike_from_prompts_comments_and_answers_safe_and_unsafe():
+    kinds = ["prompt"] * 200 + ["comment"] * 60 + ["response"] * 30 + ["dialogue"] * 30
+    made = [replace(e, kind=k, text=f"{e.text} {i}") for i, (e, k) in enumerate(zip(rows(320, 1), kinds, strict=True))]
+    originals, _, _ = chosen(made, replace(QUICK, originals=60))
+    sides = Counter(("response" if e.kind == "dialogue" else e.kind, e.unsafe) for e in originals)
+    assert sides == {(k, u): 10 for k in ("prompt", "comment", "response") for u in (True, False)}
+
+
+def test_a_long_original_is_translated_as_far_as_it_is_read():
+    text = "some words " * 100
+    assert text.startswith(beginning(text))
+    assert len(beginning(text)) <= 600
+    assert beginning(text).endswith(("some", "words"))
+    assert beginning("x" * 900) == "x" * 600
+    assert beginning("short") == "short"
+
+
+def test_of_a_dictionarys_sentences_half_are_the_most_unsafe():
+    pairs = whole_sentences(
+        [(f"this is sentence {i}", f"Satz {i}") for i in range(100)] + [("a/b c d e", "x"), ("a", "b")]
+    )
+    assert len(pairs) == 100
+    own = np.zeros((100, 13), np.float32)
+    own[:, -1] = np.linspace(0, 1, 100)
+    made = sentence_lessons(pairs, own, 20, seed=1)
+    assert made.texts[:10] == [f"Satz {i}" for i in range(99, 89, -1)]
+    assert len(set(made.texts)) == 20
+    told = {german: own[i] for i, (_, german) in enumerate(pairs)}
+    np.testing.assert_array_equal(made.values, [told[text] for text in made.texts])
+    assert sentence_lessons([], own[:0], 20, seed=1).values.shape == (0, 13)
 
 
 def test_a_translation_is_to_be_answered_as_its_original():
@@ -117,8 +163,47 @@ def test_a_run_learns_another_language_from_its_own_answers_and_keeps_the_first(
     after = right(fresh.texts, "a"), right(foreign, "b")
     assert before[0] > 0.9
     assert before[1] < 0.75
-    assert after[0] > 0.88
-    assert after[1] > 0.88
+    assert after[0] > 0.8
+    assert after[1] > 0.8
+
+
+def test_a_teachers_answers_are_learnt_in_place_of_the_runs_own(run, tmp_path):
+    model, tokenizer = open_run(*run)
+    head = open_head(run[1])
+    guide = open_run(*run)[0], open_head(run[1])
+    with torch.no_grad():
+        head.outer.weight.zero_()
+        head.outer.bias.zero_()
+    texts = toy(100, 12).texts
+
+    def answered(model, head):
+        means, _ = read_texts(model, tokenizer, texts, head.layers, tmp_path / "x", quiet)
+        with torch.no_grad():
+            return head(torch.from_numpy(means.reshape(len(means), -1)).float()).numpy()[:, -1]
+
+    want = answered(*guide)
+    out = tmp_path / "out"
+    out.mkdir()
+    transfer(model, head, tokenizer, rows(300, 4), out, replace(QUICK, labels=0), quiet, teacher=guide)
+    got = answered(model, head)
+    assert np.mean((got > 0) == (want > 0)) > 0.9
+
+
+def test_a_teacher_of_another_vocabulary_is_refused(run, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(run[1], other)
+    (other / "keep.json").write_text("[0, 1]")
+    settings = replace(QUICK, teacher=str(other))
+    with pytest.raises(ValueError, match="another vocabulary"):
+        room.train_transfer(tmp_path, *run, tmp_path / "out", Settings(), settings, version="1", report=quiet)
+
+
+def test_weights_lie_between_the_start_and_what_was_trained():
+    start, trained = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    torch.nn.init.zeros_(start.weight)
+    torch.nn.init.ones_(trained.weight)
+    drawn_back(trained, start, 0.25)
+    torch.testing.assert_close(trained.weight, torch.full((2, 3), 0.25))
 
 
 def test_the_whole_recipe_writes_a_run_and_a_bundle(run, tmp_path, monkeypatch):

@@ -82,13 +82,21 @@ def transfer(  # noqa: PLR0913, PLR0917 - one option each
     version: Version = "1.0.0",
     originals: Annotated[int, typer.Option(help="English texts that are translated.", min=1)] = 24_000,
     kept: Annotated[int, typer.Option(help="Other training texts, which hold the run where it is.", min=0)] = 45_000,
+    sentences: Annotated[int, typer.Option(help="German sentences of the dictionary.", min=0)] = 6_000,
+    labels: Annotated[float, typer.Option(help="Weight of English labels against the answers.", min=0, max=1)] = 0.3,
+    written: Annotated[int, typer.Option(help="How often a text written in another language is seen.", min=0)] = 2,
+    teacher: Annotated[Path | None, typer.Option(help="Run whose answers are learnt; --run if left out.")] = None,
+    share: Annotated[
+        float, typer.Option(help="Share of the trained weights beside the teacher's.", min=0, max=1)
+    ] = 0.5,
     epochs: Annotated[float, typer.Option(help="Passes over all of these.")] = 1.0,
     rate: Annotated[float, typer.Option(help="Peak learning rate of the encoder.")] = 4e-5,
     seed: Seed = 20261121,
 ) -> None:
     """Carry what a finished run of `train head` knows in English into other languages, by translations.
 
-    Interrupted, it goes on from its last checkpoint. An hour and a half on two cores. Needs Apertium.
+    Interrupted, it goes on from its last checkpoint. An hour and a half on two cores. Needs Apertium
+    and a dictionary (Debian's dict-freedict-eng-deu).
 
     Example:
       wardgate train transfer --pool pool/train --base multilingual-e5-small --run runs/head --out runs/transfer
@@ -98,7 +106,18 @@ def transfer(  # noqa: PLR0913, PLR0917 - one option each
         from wardgate.train.transfer import TransferSettings, train_transfer
 
         plan = Settings(seed=seed, requests=1)
-        settings = TransferSettings(seed=seed, originals=originals, kept=kept, epochs=epochs, rate=rate)
+        settings = TransferSettings(
+            seed=seed,
+            originals=originals,
+            kept=kept,
+            sentences=sentences,
+            labels=labels,
+            written=written,
+            epochs=epochs,
+            rate=rate,
+            teacher=None if teacher is None else str(teacher),
+            share=share,
+        )
         with bar("reading, then learning") as report:
             manifest = train_transfer(pool, base, run, out, plan, settings, version=version, report=report)
     tell_bundle(manifest, out)
