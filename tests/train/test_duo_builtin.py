@@ -65,8 +65,8 @@ def test_with_nothing_missed_the_classifier_is_the_run_itself(run, tmp_path):
 def test_a_round_that_was_killed_ends_with_the_same_weights(run, tmp_path, monkeypatch):
     base, start = run
     rows = tiny.parts(60)["train"]
-    monkeypatch.setattr("wardgate.train.mini.CHECKPOINT_EVERY", 2)
-    monkeypatch.setattr("wardgate.train.mini.REPORT_EVERY", 1)
+    monkeypatch.setattr("wardgate.train.steps.CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr("wardgate.train.steps.REPORT_EVERY", 1)
 
     class KilledError(Exception): ...
 

@@ -22,7 +22,7 @@ from wardgate.guards.batching import windows  # noqa: E402
 from wardgate.guards.encoder import Beside, EncoderGuard, EncoderSettings  # noqa: E402
 from wardgate.hazards import HAZARDS, LABEL_MAPS, WARDGATE, Hazard  # noqa: E402
 from wardgate.normalise import normalise  # noqa: E402
-from wardgate.train import mini_data  # noqa: E402
+from wardgate.train import mini_data, steps  # noqa: E402
 from wardgate.train.augment import attacked, batches  # noqa: E402
 from wardgate.train.dictionary import Dictionary  # noqa: E402
 from wardgate.train.encoder_model import ByteDropout, EncoderGuardModel, masked_multilabel_loss  # noqa: E402
@@ -250,9 +250,7 @@ def compact(folder):
 
 
 def test_training_resumes_to_the_same_weights(base, tmp_path, monkeypatch):
-    import wardgate.train.mini as room
-
-    monkeypatch.setattr(room, "CHECKPOINT_EVERY", 5)
+    monkeypatch.setattr(steps, "CHECKPOINT_EVERY", 5)
 
     class KilledError(Exception): ...
 
@@ -265,7 +263,7 @@ def test_training_resumes_to_the_same_weights(base, tmp_path, monkeypatch):
             if step == stop_at:
                 raise KilledError
 
-        monkeypatch.setattr(room, "REPORT_EVERY", 1)
+        monkeypatch.setattr(steps, "REPORT_EVERY", 1)
         fit(made, toy_split(), compact(folder), SETTINGS, folder, report=report)
         return made.state_dict()
 

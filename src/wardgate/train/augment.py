@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 TOGETHER = 480
 """Letters of two texts joined: about what a window of 160 tokens holds."""
 
-HARMLESS = 0.1
-"""A text whose `unsafe` should be below this may stand beside another without changing what is said of it."""
-
 
 def augmented(
     index: int, split: Split, rng: random.Random, attacks: float
@@ -48,14 +45,14 @@ def augmented(
     elif roll < 0.42:
         text = wrapped(text, rng)
     elif roll < 0.42 + attacks:
-        text = attacked(text, rng, safe=value[-1] < 0.5)
+        text = attacked(text, rng, safe=value[-1] == 0)
     return text, value, weight
 
 
 def _beside(text: str, split: Split, rng: random.Random) -> str:
     """A text before or after a harmless one, of which as much as fits into a window is kept, next to the text."""
     drawn = [rng.randrange(len(split.texts)) for _ in range(rng.choice((1, 6)))]
-    harmless = [split.texts[i] for i in drawn if split.values[i, -1] < HARMLESS and split.weights[i, -1] == 1]
+    harmless = [split.texts[i] for i in drawn if split.values[i, -1] == 0 and split.weights[i, -1] == 1]
     room = TOGETHER - len(text)
     if not harmless or room < 60:
         return text
@@ -100,7 +97,7 @@ def batches(
         chosen = order[start : start + 4096]
         rows = [augmented(i, split, rng, settings.attacks) for i in chosen]
         ids = [
-            _window(e.ids, tokenizer, split.texts[i], settings.max_tokens, rng, unsafe=bool(value[-1] > 0.5))
+            _window(e.ids, tokenizer, split.texts[i], settings.max_tokens, rng, unsafe=bool(value[-1] == 1))
             for e, i, (_, value, _) in zip(tokenizer.encode_batch([r[0] for r in rows]), chosen, rows, strict=True)
         ]
         groups = plan_batches([len(i) for i in ids], settings.batch_tokens)

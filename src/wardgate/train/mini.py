@@ -27,6 +27,7 @@ from wardgate.train.runs import (
     run_tokenizer,
     take_over,
 )
+from wardgate.train.steps import descend
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed
 from wardgate.train.written import benign_requests, in_languages, of_groups, own_source, requests, templates, works
 
@@ -38,10 +39,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from wardgate.data.example import Example
-
-
-CHECKPOINT_EVERY, REPORT_EVERY = 500, 20
-"""In steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +149,7 @@ def fit(
     report: Callable[[int, int, float], None],
     device: str = "cpu",
 ) -> None:
-    """Fine-tune in place, with a checkpoint every `CHECKPOINT_EVERY` steps and exact resume.
+    """Fine-tune in place, with checkpoints and exact resume.
 
     Args:
         model: the model to train.
@@ -176,48 +173,16 @@ def fit(
         betas=(0.9, 0.98),
         fused=True,
     )
-    schedule = warmed(optimizer, total, settings.warmup)
-    path, done, running = folder / "checkpoint.pt", 0, 0.7
-    if path.exists():
-        state = torch.load(path, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["rng"])
-        done, running = state["step"], state["running"]
     model.to(device).train()
-    step = 0
-    for epoch in range(epochs):
-        for ids, mask, values, weights in batches(split, tokenizer, settings, epoch):
-            step += 1
-            if step <= done:
-                continue
-            if step > total:
-                break
-            with torch.autocast(device, dtype=torch.bfloat16):
-                logits = model(ids.to(device), mask.to(device)).float()
-            loss = masked_multilabel_loss(logits, values.to(device), weights.to(device))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            running = 0.99 * running + 0.01 * float(loss.detach())
-            if step % REPORT_EVERY == 0:
-                report(step, total, running)
-            if step % CHECKPOINT_EVERY == 0:
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-                state |= {"schedule": schedule.state_dict(), "rng": torch.get_rng_state(), "running": running}
-                torch.save(state, path.with_suffix(".new"))
-                path.with_suffix(".new").replace(path)
 
+    def loss(batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        ids, mask, values, weights = (part.to(device) for part in batch)
+        with torch.autocast(device, dtype=torch.bfloat16):
+            logits = model(ids, mask).float()
+        return masked_multilabel_loss(logits, values, weights)
 
-def warmed(optimizer: torch.optim.Optimizer, steps: int, share: float) -> torch.optim.lr_scheduler.LambdaLR:
-    """A learning rate that rises linearly over a share of the steps, then falls linearly to zero."""
-    warm = max(1, int(steps * share))
-    return torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: min((s + 1) / warm, max(0.0, (steps - s) / max(1, steps - warm)))
-    )
+    every = (batch for epoch in range(epochs) for batch in batches(split, tokenizer, settings, epoch))
+    descend(model, optimizer, every, loss, folder, total=total, warmup=settings.warmup, report=report)
 
 
 def cut(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> list[NDArray[np.int32]]:

@@ -16,7 +16,7 @@ from torch import nn
 
 from wardgate.train.augment import batches
 from wardgate.train.encoder_model import EncoderGuardModel, evenly, keep_layers, masked_multilabel_loss
-from wardgate.train.mini import warmed
+from wardgate.train.steps import warmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

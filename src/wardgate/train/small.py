@@ -24,9 +24,10 @@ from wardgate.train.encoder_model import EncoderGuardModel
 from wardgate.train.export import export_onnx
 from wardgate.train.head import open_head, read_texts
 from wardgate.train.lessons import Lessons, altered, answers, distinct_rows, reduced, together, unlabelled
-from wardgate.train.mini import build_splits, cut, padded, warmed
+from wardgate.train.mini import build_splits, cut, padded
 from wardgate.train.pack import pack_encoder
 from wardgate.train.runs import EMBEDDINGS, base_tokenizer, open_run, pieces_of, run_tokenizer, take_over
+from wardgate.train.steps import warmed
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed
 
 if TYPE_CHECKING:
