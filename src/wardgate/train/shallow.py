@@ -16,7 +16,7 @@ from torch import nn
 
 from wardgate.train.augment import batches
 from wardgate.train.encoder_model import EncoderGuardModel, evenly, keep_layers, masked_multilabel_loss
-from wardgate.train.steps import warmed
+from wardgate.train.steps import take_step, warmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,12 +91,7 @@ def teach(
             logits = student(ids, mask).float()
         taught = nn.functional.binary_cross_entropy_with_logits(logits, opinion)
         loss = TEACHER_WEIGHT * taught + (1 - TEACHER_WEIGHT) * masked_multilabel_loss(logits, values, weights)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        running = 0.98 * running + 0.02 * float(loss.detach())
+        running = 0.98 * running + 0.02 * take_step(student, optimizer, schedule, loss)
         if step % 20 == 0:
             report(step, steps, running)
 

@@ -27,7 +27,7 @@ from wardgate.train.lessons import Lessons, altered, answers, distinct_rows, red
 from wardgate.train.mini import build_splits, cut, padded
 from wardgate.train.pack import pack_encoder
 from wardgate.train.runs import EMBEDDINGS, base_tokenizer, open_run, pieces_of, run_tokenizer, take_over
-from wardgate.train.steps import warmed
+from wardgate.train.steps import take_step, warmed
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed
 
 if TYPE_CHECKING:
@@ -193,13 +193,8 @@ def fit_small(
             loss = _loss(logits, lessons, group, settings.teacher)
             wanted = torch.from_numpy(lessons.states[group]).float()
             loss = loss + settings.states * nn.functional.mse_loss(states, wanted)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
+            running = 0.99 * running + 0.01 * take_step(learner, optimizer, schedule, loss)
             step += 1
-            running = 0.99 * running + 0.01 * float(loss.detach())
             if step % 20 == 0:
                 report(step, total, running)
         state = {"learner": learner.state_dict(), "optimizer": optimizer.state_dict()}

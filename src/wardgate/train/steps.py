@@ -26,6 +26,25 @@ def warmed(optimizer: torch.optim.Optimizer, steps: int, share: float) -> torch.
     )
 
 
+def take_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler, loss: Tensor
+) -> float:
+    """One step down a loss, its gradients clipped to a norm of 1. Gives what the loss was.
+
+    Args:
+        model: what is trained.
+        optimizer: of its parameters.
+        schedule: of the optimizer's rates.
+        loss: of one batch.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    schedule.step()
+    return float(loss.detach())
+
+
 def descend(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -63,13 +82,7 @@ def descend(
             continue
         if step > total:
             break
-        found = loss(batch)
-        optimizer.zero_grad(set_to_none=True)
-        found.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        running = 0.99 * running + 0.01 * float(found.detach())
+        running = 0.99 * running + 0.01 * take_step(model, optimizer, schedule, loss(batch))
         if step % REPORT_EVERY == 0:
             report(step, total, running)
         if step % CHECKPOINT_EVERY == 0 or step == total:
