@@ -22,9 +22,8 @@ from wardgate.guards.batching import windows  # noqa: E402
 from wardgate.guards.encoder import Beside, EncoderGuard, EncoderSettings  # noqa: E402
 from wardgate.hazards import HAZARDS, LABEL_MAPS, WARDGATE, Hazard  # noqa: E402
 from wardgate.normalise import normalise  # noqa: E402
-from wardgate.train import mini_data, steps  # noqa: E402
+from wardgate.train import steps  # noqa: E402
 from wardgate.train.augment import attacked, batches  # noqa: E402
-from wardgate.train.dictionary import Dictionary  # noqa: E402
 from wardgate.train.encoder_model import ByteDropout, EncoderGuardModel, masked_multilabel_loss  # noqa: E402
 from wardgate.train.export import export_onnx, q4_blocks  # noqa: E402
 from wardgate.train.mini import Settings, Split, fit, train_mini  # noqa: E402
@@ -206,24 +205,18 @@ def test_ordinary_requests_are_filled_in_distinct_and_the_same_for_a_seed():
 
 
 def test_code_switching_swaps_known_words_only():
-    words = {"help": ("Helfen",), "my": ("mein",), "neighbour": ("Nachbar",)}
+    words = {"help": "Helfen", "my": "mein", "neighbour": "Nachbar"}
     assert code_switch("Help my neighbour, zork!", words, random.Random(0), share=1.0) == "Helfen mein Nachbar, zork!"
     assert code_switch("Help", words, random.Random(0), share=0.0) == "Help"
 
 
-def test_the_most_usual_of_a_words_translations_comes_most_often():
-    switched = code_switch("spring " * 1000, {"spring": ("Frühling", "Feder", "Lenz")}, random.Random(1), share=1.0)
-    counts = [switched.count(word) for word in ("Frühling", "Feder", "Lenz")]
-    assert counts == pytest.approx([800, 100, 100], rel=0.3)
-
-
-def test_words_of_ours_come_before_the_dictionarys(monkeypatch):
-    monkeypatch.setattr(
-        mini_data, "read_dictionary", lambda: Dictionary({"you": ("Sie", "ihr"), "zork": ("Zurk",)}, [])
-    )
+def test_the_words_are_one_each_and_swap_most_of_an_ordinary_sentence():
     words = lexicon()
-    assert words["you"] == ("du",)
-    assert words["zork"] == ("Zurk",)
+    assert len(words) > 2500
+    assert all(english == english.lower().strip() and german.strip() for english, german in words.items())
+    assert (
+        code_switch("You can use this tool.", words, random.Random(0), share=1.0) == "Du kann benutzen dies Werkzeug."
+    )
 
 
 def test_regret_is_put_in_for_the_word_that_apertium_writes_for_it():

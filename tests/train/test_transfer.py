@@ -20,7 +20,6 @@ from wardgate.guards.encoder import ACTS  # noqa: E402
 from wardgate.hazards import HAZARDS, Hazard  # noqa: E402
 from wardgate.train import mini_data  # noqa: E402
 from wardgate.train import transfer as room  # noqa: E402
-from wardgate.train.dictionary import Dictionary  # noqa: E402
 from wardgate.train.encoder_model import EncoderGuardModel  # noqa: E402
 from wardgate.train.head import HeadSettings, Readings, fit_head, mixed, open_head, read_texts, save_head  # noqa: E402
 from wardgate.train.mini import Settings  # noqa: E402
@@ -29,15 +28,18 @@ from wardgate.train.speech_acts import Told  # noqa: E402
 from wardgate.train.transfer import (  # noqa: E402
     ANSWER_ALONE,
     TransferSettings,
+    abroad_of,
     aims,
     beginning,
     chosen,
+    matched,
+    told,
     transfer,
-    whole_sentences,
 )
 from wardgate.train.vocabulary import save_compact  # noqa: E402
+from wardgate.train.written import requests  # noqa: E402
 
-QUICK = TransferSettings(originals=200, kept=100, sentences=20, epochs=40, rate=2e-3, batch_tokens=256, frozen=0)
+QUICK = TransferSettings(originals=200, kept=100, epochs=40, rate=2e-3, batch_tokens=256, frozen=0)
 MEANING = {"hurt": "a", "you": "to", "milk": "is", "please": "it", "bread": "now", "cheese": "then", "cake": "go"}
 
 
@@ -58,12 +60,9 @@ def rows(n, seed, language="en", source="toy"):
 
 @pytest.fixture(autouse=True)
 def engine(monkeypatch):
-    """In place of Apertium, which the suite does not need."""
+    """In place of Apertium, which the suite does not need, and with the toy's words."""
     monkeypatch.setattr(mini_data, "apertium", lambda lines, _: [abroad(line) for line in lines])
-    words = {english: (other,) for english, other in MEANING.items()}
-    monkeypatch.setattr(mini_data, "lexicon", lambda: words)
-    pairs = [(text, abroad(text)) for text in toy(80, 11).texts]
-    monkeypatch.setattr(room, "read_dictionary", lambda: Dictionary(words, pairs))
+    monkeypatch.setattr(mini_data, "lexicon", lambda: MEANING)
 
 
 @pytest.fixture
@@ -112,9 +111,51 @@ def test_a_long_original_is_translated_as_far_as_it_is_read():
     assert beginning("short") == "short"
 
 
-def test_a_dictionarys_sentences_are_whole_ones():
-    pairs = [("this is a sentence", "das ist ein Satz"), ("one or/and more of them", "x"), ("a term", "ein Begriff")]
-    assert whole_sentences(pairs) == pairs[:1]
+def test_a_translation_is_known_by_its_original():
+    originals = rows(8, 3)
+    texts, of = abroad_of(originals, seed=1)
+    assert Counter(of) == {i: 4 if i in {0, 4} else 3 for i in range(8)}  # es, fr, de; every fourth in it
+    told = {abroad(e.text) for e in originals}
+    assert all(text == abroad(originals[i].text) for text, i in zip(texts, of, strict=True) if text in told)
+
+
+def test_a_translation_by_hand_is_known_by_its_id():
+    english = [replace(e, id=f"request-{i}", source="written") for i, e in enumerate(rows(4, 3))]
+    german = [replace(e, id=f"{e.id}:de", text=abroad(e.text), language="de") for e in english[1:3]]
+    alone = replace(english[0], id="request-9:fr", text="x", language="fr")
+    assert told([*english, *german, alone, *rows(3, 4)]) == list(zip(english[1:3], german, strict=True))
+
+
+def test_the_written_translations_are_told_and_labelled_like_their_originals():
+    pairs = told(requests())
+    assert len(pairs) > 1800
+    assert {(english.language, other.language) for english, other in pairs} == {("en", "de"), ("en", "fr")}
+    assert all((a.unsafe, a.present, a.kind) == (b.unsafe, b.present, b.kind) for a, b in pairs)
+
+
+def test_texts_of_a_parallel_source_are_matched_where_each_is_the_others_nearest():
+    made = [
+        Example(str(i), t, None, False, frozenset(), frozenset(), t[:2], "prompt", "xquad", "CC")
+        for i, t in enumerate(
+            ["en 1", "en 2", "en 3", "en 4", "de 2", "de 1", "de 3", "de 3 and a bit", "es 4", "es 1", "es 2"]
+        )
+    ]
+
+    def see(texts):
+        """What a text is about is its number; its language moves it as a whole."""
+        about = np.eye(5, dtype=np.float32)[[int(t.split()[1]) for t in texts]]
+        return about + [[0.1 * t.endswith("bit")] * 5 for t in texts] + (7 if texts[0].startswith("de") else 0)
+
+    got = {(english.text, other.text) for english, other in matched([*made, *made, *rows(3, 1)], see)}
+    assert got == {
+        ("en 1", "de 1"),
+        ("en 2", "de 2"),
+        ("en 3", "de 3"),
+        ("en 1", "es 1"),
+        ("en 2", "es 2"),
+        ("en 4", "es 4"),
+    }
+    assert matched(made[4:], see) == []
 
 
 def test_what_is_aimed_at_is_what_the_run_sees_and_says_of_the_original(run, tmp_path):
@@ -125,7 +166,7 @@ def test_what_is_aimed_at_is_what_the_run_sees_and_says_of_the_original(run, tmp
     texts = np.array(made.texts)
     bound = made.like != ANSWER_ALONE
     assert set(texts[~bound]) == {e.text for e in written}
-    # The English texts come first, each its own aim; what is made of them and of the sentences aims at theirs.
+    # The English texts come first, each its own aim; what is made of them aims at theirs.
     english = {text: i for i, text in enumerate(made.texts) if made.like[i] == i}
     originals = {abroad(text): i for text, i in english.items() if abroad(text) != text}
     pointed = [(made.like[i], originals[text]) for i, text in enumerate(made.texts) if text in originals and bound[i]]

@@ -80,17 +80,15 @@ def transfer(  # noqa: PLR0913, PLR0917 - one option each
     run: Annotated[Path, typer.Option(help="A finished run of `train head`.")],
     out: Annotated[Path, typer.Option(help="Where the bundle and the run's state go.")],
     version: Version = "1.0.0",
-    originals: Annotated[int, typer.Option(help="English texts that are translated.", min=1)] = 5_000,
-    kept: Annotated[int, typer.Option(help="Other training texts, which hold the run where it is.", min=0)] = 16_000,
-    sentences: Annotated[int, typer.Option(help="German sentences of the dictionary.", min=0)] = 3_000,
+    originals: Annotated[int, typer.Option(help="English texts that are translated.", min=1)] = 9_000,
+    kept: Annotated[int, typer.Option(help="Other training texts, which hold the run where it is.", min=0)] = 24_000,
     epochs: Annotated[int, typer.Option(help="Passes over all of these.", min=1)] = 1,
     rate: Annotated[float, typer.Option(help="Peak learning rate of the encoder.")] = 4e-5,
     seed: Seed = 20261121,
 ) -> None:
     """Carry what a finished run of `train head` knows in English into other languages, by translations.
 
-    Interrupted, it goes on from its last checkpoint. Three quarters of an hour on two cores. Needs Apertium
-    and a dictionary (Debian's dict-freedict-eng-deu).
+    Interrupted, it goes on from its last checkpoint. An hour on two cores. Needs Apertium.
 
     Example:
       wardgate train transfer --pool pool/train --base multilingual-e5-small --run runs/head --out runs/transfer
@@ -100,9 +98,7 @@ def transfer(  # noqa: PLR0913, PLR0917 - one option each
         from wardgate.train.transfer import TransferSettings, train_transfer
 
         plan = Settings(seed=seed, requests=1)
-        settings = TransferSettings(
-            seed=seed, originals=originals, kept=kept, sentences=sentences, epochs=epochs, rate=rate
-        )
+        settings = TransferSettings(seed=seed, originals=originals, kept=kept, epochs=epochs, rate=rate)
         with bar("reading, then learning") as report:
             manifest = train_transfer(pool, base, run, out, plan, settings, version=version, report=report)
     tell_bundle(manifest, out)

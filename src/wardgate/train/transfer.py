@@ -4,8 +4,8 @@ Of most harms the pool has English texts alone. A guard that has learnt from the
 knows, and answers a French insult with less certainty than the same insult in English. So the states that its head
 reads of a translation are drawn to those of the English text (as Reimers & Gurevych 2020, arXiv 2004.09813, make
 sentence embeddings multilingual), and those of other training texts are held where they are; the head stays as it is.
-Apertium translates, but for German: there a dictionary exchanges words (as Qin et al. 2020, arXiv 2006.06402), and its
-example sentences are learnt from, too.
+Apertium translates, but for German: there a list exchanges words (as Qin et al. 2020, arXiv 2006.06402). What people
+have translated is learnt from, too: the written texts' translations, and the questions of a parallel source.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import numpy as np
 import torch
 
 from wardgate.guards.batching import plan_batches
-from wardgate.train.dictionary import read_dictionary
 from wardgate.train.encoder_model import masked_multilabel_loss
 from wardgate.train.export import export_onnx
 from wardgate.train.head import mixed, open_head, read_texts, save_head
@@ -49,8 +48,8 @@ if TYPE_CHECKING:
 LONGEST = 600
 """Letters of a text that are translated."""
 
-SHORTEST = 4
-"""Words of a dictionary's English sentence."""
+PARALLEL = "xquad"
+"""The source whose texts stand in the pool in several languages, without a word on which is which one's translation."""
 
 ANSWER_ALONE = -1
 """In `Aims.like`, of a text whose states are free."""
@@ -65,7 +64,6 @@ class TransferSettings:
         originals: English texts that are translated: as many prompts as comments as answers, half of each unsafe, as
             far as there are so many.
         kept: other training texts.
-        sentences: German sentences of the dictionary.
         labels: weight of known labels against the run's own probabilities, 0 to 1, of texts written in another language
             than English, where the run's own answer is what is to mend. Of all others its answers alone count.
         epochs: passes over all of these.
@@ -76,9 +74,8 @@ class TransferSettings:
     """
 
     seed: int = 20261121
-    originals: int = 5_000
-    kept: int = 16_000
-    sentences: int = 3_000
+    originals: int = 9_000
+    kept: int = 24_000
     labels: float = 0.7
     epochs: int = 1
     frozen: int = 4
@@ -135,9 +132,40 @@ def beginning(text: str) -> str:
     return text if len(text) <= LONGEST else text[:LONGEST].rpartition(" ")[0] or text[:LONGEST]
 
 
-def whole_sentences(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The pairs that are one phrase or sentence of some length: no choice of wordings, no single term."""
-    return [(e, g) for e, g in pairs if len(e.split()) >= SHORTEST and "/" not in e + g]
+def told(rows: Iterable[Example]) -> list[tuple[Example, Example]]:
+    """English written texts, each with its translation by hand, whose id names it: `N:xx` is one of `N`."""
+    by_id = {e.id: e for e in rows if e.source == "written"}
+    return [(by_id[of], e) for name, e in by_id.items() if (of := name.rpartition(":")[0]) in by_id]
+
+
+def matched(rows: Iterable[Example], see: Callable[[list[str]], Array]) -> list[tuple[Example, Example]]:
+    """English texts of the parallel source, each with a translation: where each is the other's nearest.
+
+    Args:
+        rows: of any source, repeats among them.
+        see: what a run sees in n texts, (n, width).
+    """
+    sides: dict[str, dict[str, Example]] = {}
+    for e in rows:
+        if e.source == PARALLEL:
+            sides.setdefault(e.language, {})[e.text] = e
+    english = sides.pop("en", {})
+    pairs: list[tuple[Example, Example]] = []
+    for side in sides.values() if english else ():
+        alike = _directions(see(list(english))) @ _directions(see(list(side))).T
+        back, found = alike.argmax(0), list(side.values())
+        pairs += [
+            (e, found[j])
+            for i, (e, j) in enumerate(zip(english.values(), alike.argmax(1), strict=True))
+            if back[j] == i
+        ]
+    return pairs
+
+
+def _directions(states: Array) -> Array:
+    """Of length 1, from the mean of all: one language's texts lie apart from another's as a whole."""
+    apart = states - states.mean(0)
+    return np.asarray(apart / np.linalg.norm(apart, axis=1, keepdims=True))
 
 
 def abroad_of(originals: Sequence[Example], seed: int) -> tuple[list[str], list[int]]:
@@ -148,7 +176,7 @@ def abroad_of(originals: Sequence[Example], seed: int) -> tuple[list[str], list[
         seed: drives what is drawn in translating.
 
     Raises:
-        OSError: if Apertium, one of its pairs or the dictionary is not installed.
+        OSError: if Apertium or one of its pairs is not installed.
     """
     foreign = translated([replace(e, id=str(i)) for i, e in enumerate(originals)], seed)
     return [e.text for e in foreign], [int(e.id.rsplit(":", 1)[0]) for e in foreign]
@@ -166,23 +194,25 @@ def aims(
     """Choose texts, read them with the run as it is, and translate: arguments as for `transfer`.
 
     Raises:
-        OSError: if Apertium, one of its pairs or the dictionary is not installed.
+        OSError: if Apertium or one of its pairs is not installed.
     """
-    originals, others, written = chosen(rows, settings)
-    whole = whole_sentences(read_dictionary().sentences) if settings.sentences else []
-    rng = random.Random(settings.seed)  # noqa: S311 - sampling, not secrets
-    pairs = rng.sample(whole, min(settings.sentences, len(whole)))
+
+    def see(texts: list[str]) -> NDArray[np.float16]:
+        return read_texts(model, tokenizer, texts, head.layers, folder, report, max_tokens=settings.max_tokens)[0]
+
+    pairs = [*told(rows), *matched(rows, lambda texts: see(texts)[:, 0].astype(np.float32))]
+    paired = {e.text for pair in pairs for e in pair}
+    originals, others, written = chosen([e for e in rows if e.text not in paired], settings)
     foreign, of = abroad_of(originals, settings.seed)
-    own = [e.text for e in (*originals, *others)]
+    own = [*(e.text for e in (*originals, *others)), *dict.fromkeys(e.text for e, _ in pairs)]
+    place = {text: i for i, text in enumerate(own)}
     free = Split.of(written)
-    read = [*own, *(english for english, _ in pairs), *free.texts]
-    means, _ = read_texts(model, tokenizer, read, head.layers, folder, report, max_tokens=settings.max_tokens)
+    means = see([*own, *free.texts])
     said = np.clip(answers(means, head), 1e-6, 1 - 1e-6)
-    like = np.array([*range(len(own)), *of, *range(len(own), len(own) + len(pairs))], dtype=np.int64)
-    start = len(own) + len(pairs)
-    values, weights = mixed(np.log(said[start:]) - np.log1p(-said[start:]), free, settings.labels)
+    like = np.array([*range(len(own)), *of, *(place[e.text] for e, _ in pairs)], dtype=np.int64)
+    values, weights = mixed(np.log(said[len(own) :]) - np.log1p(-said[len(own) :]), free, settings.labels)
     return Aims(
-        [*own, *foreign, *(german for _, german in pairs), *free.texts],
+        [*own, *foreign, *(e.text for _, e in pairs), *free.texts],
         np.concatenate([like, np.full(len(free.texts), ANSWER_ALONE)]),
         means.reshape(len(means), -1),
         np.concatenate([said[like], values]),
@@ -211,7 +241,7 @@ def transfer(
         report: called with texts read, their number and 0; then with step, total steps and a running loss.
 
     Raises:
-        OSError: if Apertium, one of its pairs or the dictionary is not installed.
+        OSError: if Apertium or one of its pairs is not installed.
     """
     wanted = aims(model, head, tokenizer, rows, out / "read", settings, report)
     ids = cut(tokenizer, wanted.texts, settings.max_tokens)
@@ -272,7 +302,7 @@ def train_transfer(
 
     Raises:
         FileNotFoundError: if the pool, the base or the run is not there.
-        OSError: if Apertium, one of its pairs or the dictionary is not installed.
+        OSError: if Apertium or one of its pairs is not installed.
     """
     model, tokenizer = open_run(base, run)
     head = open_head(run)

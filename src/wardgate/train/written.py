@@ -131,13 +131,14 @@ def requests() -> list[Example]:
     """Requests, comments and answers, each written out on its own: most in English, the rest in 18 languages.
 
     Most are ordinary. Those that are not name a wrong intent, a threat or contempt in general words, and their hazards;
-    no harm could be done with any of them.
+    no harm could be done with any of them. A translation of text `N`, by hand, into `xx` has the id `request-N:xx`.
     """
     out: list[Example] = []
     for number, row in enumerate(map(json.loads, request_lines())):
         hazards = {Hazard(h) for h in row.get("hazards", ())}
         one = _example(row["text"], row["language"], row.get("kind", "prompt"), hazards)
-        out.append(replace(one, id=f"request-{number}"))
+        name = f"{row['of']}:{row['language']}" if "of" in row else str(number)
+        out.append(replace(one, id=f"request-{name}"))
     return out
 
 
