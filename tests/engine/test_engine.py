@@ -55,6 +55,15 @@ def test_decisions_keep_the_order_and_the_callers_ids():
     assert [d.allowed for d in decisions] == [True, False, True, False]
 
 
+def test_a_decision_prints_as_one_line_without_the_text():
+    made, _ = engine()
+    shown = repr(made.check(Submission("some cheese and cake", id="c7")))
+    assert "c7" in shown
+    assert "BLOCK" in shown
+    assert len(shown) < 400
+    assert "cake" not in shown
+
+
 def test_a_disguised_word_is_found_and_its_span_lies_in_the_raw_text():
     made, _ = engine()
     text = "some c h e e s e please"

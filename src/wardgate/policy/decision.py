@@ -89,7 +89,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What was decided, by which rule, on what evidence.
+    """What was decided, by which rule, on what evidence. Its `repr` is one line, without `hazards` and `guards`.
 
     Attributes:
         id: the case's identifier.
@@ -110,11 +110,11 @@ class Decision:
     id: str
     action: Action
     unsafe: float | None
-    hazards: Mapping[Hazard, float | None]
+    hazards: Mapping[Hazard, float | None] = field(repr=False)
     flagged: tuple[str, ...]
     rule: str
     policy: str
-    guards: tuple[GuardReport, ...]
+    guards: tuple[GuardReport, ...] = field(repr=False)
     normalised: bool
     language: str | None
     reason: str = ""
