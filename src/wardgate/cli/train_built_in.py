@@ -81,7 +81,7 @@ def transfer(  # noqa: PLR0913, PLR0917 - one option each
     out: Annotated[Path, typer.Option(help="Where the bundle and the run's state go.")],
     version: Version = "1.0.0",
     originals: Annotated[int, typer.Option(help="English texts that are translated.", min=1)] = 9_000,
-    kept: Annotated[int, typer.Option(help="Other training texts, which hold the run where it is.", min=0)] = 24_000,
+    kept: Annotated[int, typer.Option(help="Other training texts, which hold the run where it is.", min=0)] = 16_000,
     epochs: Annotated[int, typer.Option(help="Passes over all of these.", min=1)] = 1,
     rate: Annotated[float, typer.Option(help="Peak learning rate of the encoder.")] = 4e-5,
     seed: Seed = 20261121,

@@ -23,7 +23,7 @@ from wardgate.guards.batching import plan_batches
 from wardgate.train.encoder_model import masked_multilabel_loss
 from wardgate.train.export import export_onnx
 from wardgate.train.head import mixed, open_head, read_texts, save_head
-from wardgate.train.lessons import answers
+from wardgate.train.lessons import altered, answers
 from wardgate.train.mini import Split, build_parts, cut, padded
 from wardgate.train.mini_data import translated
 from wardgate.train.pack import pack_encoder
@@ -64,6 +64,8 @@ class TransferSettings:
         originals: English texts that are translated: as many prompts as comments as answers, half of each unsafe, as
             far as there are so many.
         kept: other training texts.
+        altered: changed copies of these, as a share of them: the run is asked for stretches of texts and for attacked
+            ones too, and what it sees in them would drift.
         labels: weight of known labels against the run's own probabilities, 0 to 1, of texts written in another language
             than English, where the run's own answer is what is to mend. Of all others its answers alone count.
         epochs: passes over all of these.
@@ -75,7 +77,8 @@ class TransferSettings:
 
     seed: int = 20261121
     originals: int = 9_000
-    kept: int = 24_000
+    kept: int = 16_000
+    altered: float = 0.6
     labels: float = 0.7
     epochs: int = 1
     frozen: int = 4
@@ -204,7 +207,8 @@ def aims(
     paired = {e.text for pair in pairs for e in pair}
     originals, others, written = chosen([e for e in rows if e.text not in paired], settings)
     foreign, of = abroad_of(originals, settings.seed)
-    own = [*(e.text for e in (*originals, *others)), *dict.fromkeys(e.text for e, _ in pairs)]
+    copies = altered(Split.of(others), settings.altered, settings.seed)
+    own = [*(e.text for e in (*originals, *others)), *copies, *dict.fromkeys(e.text for e, _ in pairs)]
     place = {text: i for i, text in enumerate(own)}
     free = Split.of(written)
     means = see([*own, *free.texts])
