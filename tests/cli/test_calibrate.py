@@ -50,6 +50,19 @@ def test_from_labelled_rows_to_a_calibrator_that_check_uses(labelled, tmp_path):
     assert plain["guards"][0]["scores"] == tuned["guards"][0]["scores"]
 
 
+def test_by_language(labelled, tmp_path):
+    rows = [json.loads(line) for line in labelled.read_text().splitlines()]
+    path = tmp_path / "spoken.jsonl"
+    usual = [row | {"language": "en"} for row in rows] * 3
+    path.write_text("".join(json.dumps(row) + "\n" for row in usual + [row | {"language": "de"} for row in rows] * 2))
+    done = wardgate("calibrate", path, "--method", "platt", "--by-language", "--guard", "nano")
+    assert done.returncode == 0, done.stderr
+    assert "after by language ECE" in done.stdout
+    assert "logits shifted by language: de " in done.stdout
+    few = wardgate("calibrate", labelled, "--method", "platt", "--by-language", "--guard", "nano")
+    assert "none, since no other language has rows enough" in few.stdout
+
+
 def test_without_labels(tmp_path):
     done = wardgate("calibrate", "--method", "contextual", "--json")
     assert done.returncode == 0, done.stderr
@@ -63,6 +76,7 @@ def test_without_labels(tmp_path):
         (["gone.jsonl"], 2, "No such file"),
         (["{labelled}", "--method", "magic"], 2, "there is no method 'magic' (known: auto, temperature"),
         (["{labelled}", "--guard", "nope"], 2, "nope"),
+        (["--method", "contextual", "--by-language"], 2, "--by-language needs labelled rows"),
         (["{labelled}", "--method", "isotonic"], 1, "isotonic needs 500"),
         (["{bad}"], 2, "line 2: needs a string `text` and `unsafe` as 0 or 1"),
     ],

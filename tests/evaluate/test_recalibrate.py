@@ -80,6 +80,60 @@ def test_a_fitted_calibrator_makes_any_guards_unsafe_honest(guard, tmp_path):
     assert tuned.check("1").guards[0].calibrated
 
 
+def spoken(path, n, *, seed=0, hidden=1.5):
+    """Traffic in two languages, in the second of which the guard is less sure than it may be."""
+    rng = np.random.default_rng(seed)
+    languages = rng.choice(["en", "es"], n, p=[0.6, 0.4])
+    truth = rng.normal(0, 2, n)
+    z = (truth - hidden * (languages == "es")).round(6)
+    y = rng.random(n) < sigmoid(2 * truth - 1)
+    rows = zip(z, y, languages, strict=True)
+    path.write_text(
+        "".join(json.dumps({"text": f"{a}", "unsafe": int(b), "language": str(c)}) + "\n" for a, b, c in rows)
+    )
+    return read_labelled(path)
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda g: g.labels.name)
+def test_by_language_each_language_is_honest(guard, tmp_path):
+    data, fresh = spoken(tmp_path / "d.jsonl", 4000), spoken(tmp_path / "fresh.jsonl", 6000, seed=1)
+    errors = {}
+    for by_language in (False, True):
+        made = fitted(guard, data, by_language=by_language)
+        assert ("after_by_language" in made.measured) == by_language
+        made.save(tmp_path / "c.json")
+        decisions = Engine.load([guard], calibrators=[tmp_path / "c.json"]).check_many(fresh.submissions)
+        p, y = np.array([d.unsafe for d in decisions]), np.array(fresh.unsafe, dtype=float)
+        spanish = np.array([d.language == "es" for d in decisions])
+        errors[by_language] = ece(p[spanish], y[spanish])
+    assert errors[False] > 0.06
+    assert errors[True] < 0.04
+    assert made.measured["after_by_language"]["log_loss"] < made.measured["after"]["log_loss"]
+
+
+def test_a_guards_own_shifts_stay_unless_languages_are_fitted(tmp_path):
+    data = spoken(tmp_path / "d.jsonl", 4000)
+    fitted(NumberGuard(), data, method="platt", by_language=True).save(tmp_path / "first.json")
+    loaded, cases = scored(NumberGuard(), data.submissions)
+    shifted = FittedCalibrator.load(tmp_path / "first.json").fit_to(loaded)
+    shifts = shifted.judge.calibrator.by_language
+    assert set(shifts) == {"es"}
+    again = fit_labelled(shifted, cases, data, method="platt")
+    kept = again.fit_to(shifted).judge.calibrator
+    assert kept.by_language == shifts
+    before, after = (again.measured[when]["log_loss"] for when in ("before", "after"))
+    assert after == pytest.approx(before, abs=0.02), "its method is fitted to what it will be given"
+    few = read_labelled(_first(tmp_path / "d.jsonl", 90))
+    fewer = fit_labelled(shifted, cases[:90], few, method="platt", by_language=True)
+    assert fewer.fit_to(shifted).judge.calibrator.by_language == {}
+
+
+def _first(path, n):
+    some = path.with_name("few.jsonl")
+    some.write_text("".join(path.read_text().splitlines(keepends=True)[:n]))
+    return some
+
+
 def test_what_is_measured_is_out_of_fold_and_before_and_after(tmp_path):
     made = fitted(NumberGuard(), traffic(tmp_path / "d.jsonl", 2000))
     assert made.rows == 2000
@@ -154,6 +208,8 @@ def test_a_calibrator_for_other_weights_is_refused(tmp_path):
         {"methods": {"unsafe": {"kind": "magic"}}},
         {"methods": {"nonsense": {"kind": "identity"}}},
         {"methods": {"unsafe": 3}},
+        {"methods": {"by_language": {"es": "much"}}},
+        {"methods": {"by_language": [0.5]}},
         {"methods": []},
         {"points": {"strict": {"unsafe": "high"}}},
     ],

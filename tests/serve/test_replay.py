@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from wardgate.engine import Engine
+from wardgate.engine import Engine, Submission
 from wardgate.guards import Link, Scores, Status
 from wardgate.hazards import WARDGATE
 from wardgate.policy import Action, parse_policy
@@ -59,6 +59,18 @@ def test_a_replay_decides_as_the_policy_does_on_the_texts(threshold):
     assert [row.decision.rule for row in again] == [decision.rule for decision in direct]
     assert [row.decision.unsafe for row in again] == pytest.approx([d.unsafe for d in direct], abs=1e-5)
     assert [row.before for row in again] == [d.action for d in engine(0.5).check_many(TEXTS)]
+
+
+def test_a_replay_knows_what_a_language_is_shifted_by(tmp_path):
+    plain = engine(0.5)
+    values = {"methods": {"by_language": {"es": 3.0}}, "points": {}, "rows": 0, "unsafe": 0, "data_sha256": ""}
+    made = {"guard": "words", "guard_sha256": plain.guards["words"].sha256, "made": "", "measured": {}, "format": 1}
+    (tmp_path / "c.json").write_text(json.dumps(values | made))
+    shifted = Engine.load([Words()], policy=plain.policy, calibrators=[tmp_path / "c.json"])
+    texts = [Submission("fine", language=language) for language in ("es", "en")]
+    stored = [json.dumps(decision.as_dict()) for decision in plain.check_many(texts)]
+    assert [row.decision.action for row in replay(stored, shifted)] == [Action.BLOCK, Action.ALLOW]
+    assert [d.action for d in shifted.check_many(texts)] == [Action.BLOCK, Action.ALLOW]
 
 
 def test_the_live_side_of_a_shadows_difference_is_replayed():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wardgate.calibrate.fit import FITTERS
+from wardgate.calibrate.fit import fit_named
+from wardgate.calibrate.languages import fit_by_language, shifts_of
 from wardgate.calibrate.methods import Identity
 from wardgate.calibrate.metrics import log_loss
 
@@ -87,17 +89,21 @@ def choose(z: Array, y: Array, *, candidates: Sequence[str] = tuple(MINIMUM_ROWS
 def fit_chosen(z: Array, y: Array, *, candidates: Sequence[str] = tuple(MINIMUM_ROWS)) -> tuple[Method, Choice]:
     """The chosen method, fitted on all rows; the link function alone where the data bear nothing else."""
     choice = choose(z, y, candidates=candidates)
-    return (Identity() if choice.name == "identity" else FITTERS[choice.name](z, y)), choice
+    return fit_named(choice.name, z, y), choice
 
 
-def out_of_fold(z: Array, y: Array, name: str, *, folds: int = 5) -> Array:
+def out_of_fold(
+    z: Array, y: Array, name: str, *, folds: int = 5, languages: Sequence[str | None] | None = None
+) -> Array:
     """Every row's probability from a method that was fitted on the other folds; *shape* (n,).
+
+    With languages, it was fitted together with shifts by language (`calibrate.languages`).
 
     Each class is dealt out to the folds in turn, so that every fold has its share of both; the deal is the same in
     every run, and does not follow the order of the rows.
     """
     z, y = np.asarray(z, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if name == "identity":
+    if name == "identity" and languages is None:
         return Identity()(z)
     fold = np.empty(len(y), dtype=np.int64)
     shuffled = np.random.default_rng(0).permutation(len(y))
@@ -106,5 +112,10 @@ def out_of_fold(z: Array, y: Array, name: str, *, folds: int = 5) -> Array:
         fold[rows] = np.arange(len(rows)) % folds
     out = np.empty(len(y))
     for k in range(folds):
-        out[fold == k] = FITTERS[name](z[fold != k], y[fold != k])(z[fold == k])
+        held, rest = fold == k, fold != k
+        if languages is None:
+            out[held] = fit_named(name, z[rest], y[rest])(z[held])
+        else:
+            method, shifts = fit_by_language(name, z[rest], y[rest], list(compress(languages, rest)))
+            out[held] = method(z[held] + shifts_of(list(compress(languages, held)), shifts))
     return out

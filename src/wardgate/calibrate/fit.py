@@ -9,6 +9,7 @@ import numpy as np
 from wardgate.calibrate.methods import (
     Beta,
     Histogram,
+    Identity,
     Isotonic,
     Method,
     Platt,
@@ -156,3 +157,8 @@ FITTERS: Mapping[str, Callable[[Array, Array], Method]] = {
     "histogram": fit_histogram,
     "platt-histogram": fit_platt_histogram,
 }
+
+
+def fit_named(name: str, z: Array, y: Array) -> Method:
+    """A method by its kind, fitted; `identity` is the link function alone."""
+    return Identity() if name == "identity" else FITTERS[name](z, y)

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 def calibrate(
     data: Annotated[
         Path | None,
-        typer.Argument(help="JSON lines with text, optional response, and unsafe (0 or 1).", show_default=False),
+        typer.Argument(
+            help="JSON lines with text, optional response and language, and unsafe (0 or 1).", show_default=False
+        ),
     ] = None,
     guard: Annotated[
         str, typer.Option("--guard", "-g", help="A guard's name, a checkpoint folder or a YAML card.")
@@ -36,6 +38,10 @@ def calibrate(
             "without labels: contextual (needs no data) or batch."
         ),
     ] = "auto",
+    by_language: Annotated[
+        bool,
+        typer.Option("--by-language", help="One shift for each language with 50 labelled rows of either class, too."),
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Where the calibrator is written.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
@@ -46,17 +52,21 @@ def calibrate(
     Examples:
       wardgate calibrate labelled.jsonl --out calibrator.json
 
+      wardgate calibrate labelled.jsonl --by-language --out calibrator.json
+
       wardgate calibrate traffic.jsonl --method batch --out calibrator.json
     """
     from importlib.util import find_spec
 
     if find_spec("scipy") is None or find_spec("sklearn") is None:
         raise fail("calibrate needs SciPy and scikit-learn: pip install 'wardgate[eval]'")
-    from wardgate.evaluate.recalibrate import METHODS
+    from wardgate.evaluate.recalibrate import METHODS, UNLABELLED
 
     if method not in METHODS:
         raise fail(f"there is no method {method!r} (known: {', '.join(METHODS)})", BAD_USAGE)
-    fitted = _fit(data, guard, method)
+    if by_language and method in UNLABELLED:
+        raise fail(f"--by-language needs labelled rows, and {method} takes none", BAD_USAGE)
+    fitted = _fit(data, guard, method, by_language=by_language)
     if out is not None:
         fitted.save(out)
     if as_json:
@@ -67,7 +77,7 @@ def calibrate(
         typer.echo(f"written to {out}")
 
 
-def _fit(data: Path | None, guard: str, method: str) -> FittedCalibrator:
+def _fit(data: Path | None, guard: str, method: str, *, by_language: bool) -> FittedCalibrator:
     """Score and fit, or leave with one clear line."""
     from wardgate.engine import BundleError, CalibratorError, GuardUnavailableError
     from wardgate.evaluate import recalibrate
@@ -81,12 +91,12 @@ def _fit(data: Path | None, guard: str, method: str) -> FittedCalibrator:
                 recalibrate.read_texts(data) if data and method == "batch" else (recalibrate.content_free(), "")
             )
             with _bar(len(texts)) as step:
-                loaded, reports = recalibrate.scored(guard, texts, step)
-            return recalibrate.fit_unlabelled(loaded, reports, sha256, method=method)
+                loaded, cases = recalibrate.scored(guard, texts, step)
+            return recalibrate.fit_unlabelled(loaded, cases, sha256, method=method)
         labelled = read_labelled(data or Path())
         with _bar(len(labelled.unsafe)) as step:
-            loaded, reports = recalibrate.scored(guard, labelled.submissions, step)
-        return recalibrate.fit_labelled(loaded, reports, labelled, method=method)
+            loaded, cases = recalibrate.scored(guard, labelled.submissions, step)
+        return recalibrate.fit_labelled(loaded, cases, labelled, method=method, by_language=by_language)
     except (LabelledDataError, GuardUnavailableError) as error:
         raise fail(str(error), BAD_USAGE) from None
     except (CalibratorError, BundleError) as error:
@@ -99,16 +109,21 @@ def _tell(fitted: FittedCalibrator) -> None:
         typer.echo(f"{fitted.guard}: shifted by {m['method']} calibration over {m['texts']} texts, without labels")
         return
     typer.echo(f"{fitted.guard}: {m['method']}, fitted on {fitted.rows} rows ({fitted.unsafe} unsafe)")
-    for when in ("before", "after"):
+    for when in (name for name in ("before", "after", "after_by_language") if name in m):
         figures = m[when]
         ece, low, high = figures["ece"]
         told = f"log-loss {figures['log_loss']:.4f}, Brier {figures['brier']:.4f}"
-        typer.echo(f"  {when:6s} ECE {ece:.4f} [{low:.4f}, {high:.4f}], {told}")
+        typer.echo(f"  {when.replace('_', ' '):6s} ECE {ece:.4f} [{low:.4f}, {high:.4f}], {told}")
+    if "after_by_language" in m:
+        shifts = ", ".join(f"{code} {shift:+.2f}" for code, shift in fitted.methods["by_language"].items())
+        typer.echo(f"  logits shifted by language: {shifts or 'none, since no other language has rows enough'}")
     typer.echo("  (after: every row judged by a calibrator fitted on the others; ECE over 15 bins of equal mass, 95 %)")
 
 
 def certify(  # noqa: PLR0913, PLR0917 - one argument an option
-    data: Annotated[Path, typer.Argument(help="JSON lines with text, optional response, and unsafe (0 or 1).")],
+    data: Annotated[
+        Path, typer.Argument(help="JSON lines with text, optional response and language, and unsafe (0 or 1).")
+    ],
     alpha: Annotated[float, typer.Option(help="Rate of wrong automatic actions to hold, 0 to 1.")] = 0.01,
     delta: Annotated[float, typer.Option(help="One minus the confidence, 0 to 1.")] = 0.05,
     guard: Annotated[list[str] | None, typer.Option("--guard", "-g", help="As for `wardgate check`.")] = None,

@@ -78,7 +78,8 @@ class Judge:
                 views.append(view)
             bounds.append(len(views))
         unique, places = distinct([(view, view.language) for view in views])
-        probabilities = self.calibrator.apply(self.guard.score([view for view, _ in unique]))
+        scores = self.guard.score([view for view, _ in unique])
+        probabilities = self.calibrator.apply(scores, [language for _, language in unique])
         return [
             self._report(case, probabilities, places[start:stop], names[start:stop])
             for case, start, stop in zip(cases, bounds[:-1], bounds[1:], strict=True)

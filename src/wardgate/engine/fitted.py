@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from wardgate.calibrate import Calibrator
+from wardgate.calibrate.calibrator import BY_LANGUAGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,8 @@ class FittedCalibrator:
     Attributes:
         guard: the guard's name.
         guard_sha256: of its weights, or whatever made up the guard; with others these numbers mean nothing.
-        methods: native label, or `*` for P(unsafe) itself, to method, as `Calibrator.to_dict` gives them.
+        methods: native label, or `*` for P(unsafe) itself, to method, and shifts by language, as `Calibrator.to_dict`
+            gives them; what the guard ships is kept where this says nothing.
         points: operating point to label to threshold; what the guard ships is kept where this says nothing.
         rows: labelled rows; 0 where none were needed.
         unsafe: unsafe ones among them; 0 likewise.
@@ -88,7 +90,8 @@ class FittedCalibrator:
             raise CalibratorError(f"the calibrator does not fit guard {self.guard}: {error}") from None
         own = loaded.judge.calibrator
         kept = {label: m for label, m in own.methods.items() if label not in fitted.methods}
-        calibrator = replace(fitted, methods={**kept, **fitted.methods})
+        shifts = fitted.by_language if BY_LANGUAGE in self.methods else own.by_language
+        calibrator = replace(fitted, methods={**kept, **fitted.methods}, by_language=shifts)
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
         sha256 = hashlib.sha256(f"{loaded.sha256} {digest}".encode()).hexdigest()
         return replace(loaded, judge=replace(loaded.judge, calibrator=calibrator), points=points, sha256=sha256)

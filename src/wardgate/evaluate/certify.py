@@ -108,7 +108,7 @@ class NoGuarantee:
 
 
 def read_labelled(path: Path) -> Labelled:
-    """Read JSON lines with `text` (or `prompt`), optionally `response`, and `unsafe` (0, 1, true or false).
+    """Read JSON lines with `text` (or `prompt`) and `unsafe` (0, 1, true or false); `response`, `language` if known.
 
     Raises:
         LabelledDataError: if a line is not of that form, or there are no rows.
@@ -134,10 +134,13 @@ def read_labelled(path: Path) -> Labelled:
 
 
 def _row(row: dict[str, object]) -> tuple[Submission, bool]:
-    text, response = row["text"] if "text" in row else row["prompt"], row.get("response")
-    if row["unsafe"] not in (0, 1) or not isinstance(text, str) or not isinstance(response, str | None):
+    text = row["text"] if "text" in row else row["prompt"]
+    response, language = row.get("response"), row.get("language")
+    if row["unsafe"] not in (0, 1) or not isinstance(text, str):
         raise TypeError
-    return Submission(text, response), bool(row["unsafe"])
+    if not isinstance(response, str | None) or not isinstance(language, str | None):
+        raise TypeError
+    return Submission(text, response, language=language), bool(row["unsafe"])
 
 
 def decide_all(engine: Engine, data: Labelled, progress: Callable[[], None] = lambda: None) -> list[Decision]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wardgate.calibrate import FALSE_POSITIVE_RATES, Calibrator
-from wardgate.calibrate.calibrator import OVERALL, log_odds, logit
+from wardgate.calibrate.calibrator import BY_LANGUAGE, OVERALL, log_odds, logit
 from wardgate.calibrate.choose import MINIMUM_ROWS, choose, fit_chosen, out_of_fold
 from wardgate.calibrate.fit import FITTERS
+from wardgate.calibrate.languages import fit_by_language, shifts_of
 from wardgate.calibrate.methods import Identity, method_to_dict
 from wardgate.calibrate.metrics import brier, debiased_ece, ece_interval, log_loss
 from wardgate.calibrate.unlabelled import CONTENT_FREE, batch, contextual
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from wardgate.engine.catalogue import Loaded
     from wardgate.evaluate.certify import Labelled
     from wardgate.guards import Guard
-    from wardgate.policy import GuardReport
+    from wardgate.policy import Case
 
     Array = NDArray[np.float64]
 
@@ -76,8 +77,8 @@ def _text(value: object) -> str:
 
 def scored(
     spec: str | Path | Guard, submissions: Sequence[Submission], progress: Callable[[], None] = lambda: None
-) -> tuple[Loaded, list[GuardReport]]:
-    """A guard's reports on texts under its link function alone, as the engine gives them: the highest of all views.
+) -> tuple[Loaded, list[Case]]:
+    """Texts with a guard's reports under its link function alone, as the engine gives them: the highest of all views.
 
     Raises:
         GuardUnavailableError: if the guard cannot be loaded.
@@ -87,15 +88,15 @@ def scored(
     plain = replace(loaded.judge, calibrator=Calibrator.uncalibrated(guard.labels, guard.link))
     policy = load_policy("default").for_guards((guard.name,))
     engine = Engine({guard.name: replace(loaded, judge=plain, points={})}, policy)
-    reports = []
+    cases = []
     for start in range(0, len(submissions), CHUNK):
         for case in engine.cases(submissions[start : start + CHUNK]):
-            reports.append(case.reports[guard.name])
+            cases.append(case)
             progress()
-    return loaded, reports
+    return loaded, cases
 
 
-def unsafe_logits(loaded: Loaded, reports: Sequence[GuardReport]) -> tuple[str, Array]:
+def unsafe_logits(loaded: Loaded, cases: Sequence[Case]) -> tuple[str, Array]:
     """What P(unsafe) is calibrated by: the one label that speaks for it, or `*` for several together, and its logits.
 
     Returns:
@@ -105,6 +106,7 @@ def unsafe_logits(loaded: Loaded, reports: Sequence[GuardReport]) -> tuple[str, 
     speaking = Calibrator.uncalibrated(guard.labels, guard.link).speaking()
     if not speaking:
         raise CalibratorError(f"guard {guard.name} has no label that means unsafe: there is nothing to calibrate")
+    reports = [case.reports[guard.name] for case in cases]
     if len(speaking) > 1:
         return OVERALL, logit(np.array([np.nan if r.unsafe is None else r.unsafe for r in reports]))
     table = np.array([[_number(r.scores.get(label)) for label in guard.labels.labels] for r in reports])
@@ -117,37 +119,45 @@ def _number(value: float | None) -> float:
 
 
 def fit_labelled(
-    loaded: Loaded, reports: Sequence[GuardReport], data: Labelled, *, method: str = "auto"
+    loaded: Loaded, cases: Sequence[Case], data: Labelled, *, method: str = "auto", by_language: bool = False
 ) -> FittedCalibrator:
     """Fit P(unsafe) on labelled rows, carry the operating points over, and measure out of fold.
 
     Args:
         loaded: the guard, with the calibrator it has had so far.
-        reports: its reports on the data, in order, from `scored`.
+        cases: the data with its reports, in order, from `scored`.
         data: the labels.
         method: a method of `MINIMUM_ROWS`, or `auto` for the one with the lowest cross-validated log-loss.
+        by_language: fit shifts by language as well, instead of keeping the guard's own.
 
     Raises:
         CalibratorError: if the data cannot bear the method; the message says what is missing.
     """
-    key, z = unsafe_logits(loaded, reports)
+    key, z = unsafe_logits(loaded, cases)
     y = np.array(data.unsafe, dtype=np.float64)
     known = np.isfinite(z)
     z, y = z[known], y[known]
-    made, name = _fitted(z, y, method)
+    languages = [case.language for case, k in zip(cases, known, strict=True) if k]
     own = loaded.judge.calibrator
     before = (own.overall if key == OVERALL else own.methods.get(key)) or Identity()
-    points, recalibrated = _points(loaded.points, before, made, z[y == 0])
-    judged = out_of_fold(z, y, name)
+    moved = z + shifts_of(languages, own.by_language)
+    x = z if by_language else moved
+    made, name = _fitted(x, y, method)
+    methods: dict[str, Mapping[str, object]] = {key: method_to_dict(made)}
     measured = {
         "method": name,
         "rows_not_scored": int((~known).sum()),
-        "losses": {k: round(v, 6) for k, v in choose(z, y).losses.items()} if method == "auto" else {},
-        "before": _quality(before(z), y),
-        "after": _quality(judged, y),
-        "thresholds_from_data": recalibrated,
+        "losses": {k: round(v, 6) for k, v in choose(x, y).losses.items()} if method == "auto" else {},
+        "before": _quality(before(moved), y),
+        "after": _quality(out_of_fold(x, y, name), y),
     }
-    methods = {key: method_to_dict(made)}
+    if by_language:
+        made, shifts = fit_by_language(name, z, y, languages)
+        methods[key] = method_to_dict(made)
+        methods[BY_LANGUAGE] = dict(shifts)
+        measured["after_by_language"] = _quality(out_of_fold(z, y, name, languages=languages), y)
+        x = z + shifts_of(languages, shifts)
+    points, measured["thresholds_from_data"] = _points(loaded.points, before, made, x[y == 0])
     return _file(loaded, methods, points, len(y), int(y.sum()), data.sha256, measured)
 
 
@@ -165,20 +175,19 @@ def _fitted(z: Array, y: Array, method: str) -> tuple[Method, str]:
     return FITTERS[method](z, y), method
 
 
-def fit_unlabelled(
-    loaded: Loaded, reports: Sequence[GuardReport], data_sha256: str, *, method: str
-) -> FittedCalibrator:
+def fit_unlabelled(loaded: Loaded, cases: Sequence[Case], data_sha256: str, *, method: str) -> FittedCalibrator:
     """Shift P(unsafe) by what the guard gives to texts that say nothing, or to a batch of traffic.
 
     Raises:
         CalibratorError: if the guard scored none of the texts.
     """
-    key, z = unsafe_logits(loaded, reports)
+    key, z = unsafe_logits(loaded, cases)
+    own = loaded.judge.calibrator
+    z = z + shifts_of([case.language for case in cases], own.by_language)
     try:
         made = contextual(z) if method == "contextual" else batch(z)
     except ValueError as error:
         raise CalibratorError(str(error)) from None
-    own = loaded.judge.calibrator
     before = (own.overall if key == OVERALL else own.methods.get(key)) or Identity()
     points, _ = _points(loaded.points, before, made, np.empty(0))
     measured = {"method": method, "texts": int(np.isfinite(z).sum())}

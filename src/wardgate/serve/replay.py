@@ -77,15 +77,16 @@ def _replay(record: Mapping[str, object], engine: Engine, bound: BoundPolicy) ->
     row = record.get("live", record.get("wardgate", record))
     if not isinstance(row, dict):
         raise RecordError("is not a stored decision")
-    reports = {guard["name"]: _report(guard, engine) for guard in row["guards"]}
-    case = Case(str(row["id"]), NormalText("", ""), reports=reports, language=row.get("language"))
+    language = row.get("language")
+    reports = {guard["name"]: _report(guard, language, engine) for guard in row["guards"]}
+    case = Case(str(row["id"]), NormalText("", ""), reports=reports, language=language)
     unasked = bound.pending(case)
     for name in unasked:
         reports[name] = _absent(name, Status.MISSING)
     return Replayed(Action(row["action"]), bound.decide(case), unasked)
 
 
-def _report(row: Mapping[str, object], engine: Engine) -> GuardReport:
+def _report(row: Mapping[str, object], language: str | None, engine: Engine) -> GuardReport:
     """What a guard said, from its stored logits."""
     name, status = str(row["name"]), Status(str(row["status"]))
     stored = row["scores"]
@@ -98,7 +99,8 @@ def _report(row: Mapping[str, object], engine: Engine) -> GuardReport:
     if set(stored) != set(labels):
         raise RecordError(f"the labels stored for guard {name!r} are not the ones it has now")
     logits = np.array([[np.nan if stored[label] is None else stored[label] for label in labels]], dtype=np.float32)
-    p = judge.calibrator.apply(Scores(name, labels, logits, judge.guard.link, (status,), np.zeros(1, dtype=np.float32)))
+    scores = Scores(name, labels, logits, judge.guard.link, (status,), np.zeros(1, dtype=np.float32))
+    p = judge.calibrator.apply(scores, [language])
     return GuardReport(
         name=name,
         status=status,
