@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 from tokenizers import Tokenizer  # noqa: E402
 
 from small_encoder import WORDS, small_base, unigram  # noqa: E402
+from wardgate.calibrate.metrics import log_loss  # noqa: E402
 from wardgate.data.example import Example  # noqa: E402
 from wardgate.engine.bundle import BundleError, load_bundle  # noqa: E402
 from wardgate.guards import View  # noqa: E402
@@ -29,7 +30,15 @@ from wardgate.train.export import export_onnx, q4_blocks  # noqa: E402
 from wardgate.train.mini import Settings, Split, fit, train_mini  # noqa: E402
 from wardgate.train.mini_data import WEAK_SAFE, code_switch, lexicon, sorry, split_of, targets  # noqa: E402
 from wardgate.train.nano import NanoSettings, train_nano  # noqa: E402
-from wardgate.train.pack import deployed_logits, finish, joined, pack  # noqa: E402
+from wardgate.train.pack import (  # noqa: E402
+    deployed_logits,
+    finish,
+    fit_calibrator,
+    fit_languages,
+    joined,
+    pack,
+    unsafe_probabilities,
+)
 from wardgate.train.runs import EMBEDDINGS, RUN_FILES, averaged, open_run, take_over  # noqa: E402
 from wardgate.train.shallow import thinned  # noqa: E402
 from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed  # noqa: E402
@@ -400,6 +409,26 @@ def test_from_rows_to_a_bundle_that_the_engine_loads(base, tmp_path):
     p = bundle.calibrator.apply(bundle.guard.score([View("cheese hurt you"), View("cheese milk please")])).unsafe
     assert p[0] > p[1]
     assert json.loads((tmp_path / "bundle.json").read_text())["labels"] == "wardgate"
+
+
+def test_a_bundle_knows_in_which_language_it_is_shy():
+    """In German the same truth comes with lower logits; packing finds out by how much, and the rest stays."""
+    rng = np.random.default_rng(0)
+    asked = "Could you tell me what the weather is like today?", "Kannst du mir sagen, wie heute das Wetter ist?"
+    texts = [asked[0], asked[0], asked[1]] * 1000
+    truth = rng.normal(0, 3, len(texts))
+    values = np.repeat((rng.random(len(texts)) < 1 / (1 + np.exp(-truth)))[:, None], 13, axis=1).astype(np.float32)
+    split = Split(texts, values, np.ones_like(values), ["toy"] * len(texts))
+    z = np.repeat((truth - np.tile([0.0, 0.0, 1.0], 1000))[:, None], 13, axis=1)
+    made = fit_languages(z, split, fit_calibrator(z, split))
+    assert set(made.by_language) == {"de"}
+    assert made.by_language["de"] == pytest.approx(1.0, abs=0.2)
+    p = unsafe_probabilities(z, texts, made)
+    english = np.array(texts) == asked[0]
+    np.testing.assert_array_equal(p[english], made.methods["unsafe"](z[english, -1]))
+    assert log_loss(p[~english], values[~english, -1]) < log_loss(
+        made.methods["unsafe"](z[~english, -1]), values[~english, -1]
+    )
 
 
 def test_an_encoder_and_n_grams_become_one_bundle(base, tmp_path):

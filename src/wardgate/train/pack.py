@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wardgate.calibrate import Calibrator
 from wardgate.calibrate.choose import fit_chosen
 from wardgate.calibrate.fit import fit_platt
-from wardgate.calibrate.methods import method_to_dict
+from wardgate.calibrate.languages import fit_by_language, shifts_of
 from wardgate.calibrate.metrics import ece
 from wardgate.engine.bundle import ENCODER, MANIFEST, NGRAMS, load_bundle, write_manifest
 from wardgate.engine.canary import canary_texts
 from wardgate.engine.evidence import merge_views
-from wardgate.guards import View
+from wardgate.engine.language import detect_language
+from wardgate.guards import Link, View
 from wardgate.guards.encoder import Beside, EncoderGuard, EncoderSettings
 from wardgate.hazards import HAZARDS, WARDGATE
 from wardgate.normalise import normalise
 from wardgate.train.export import export_onnx
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -78,8 +81,26 @@ def fit_calibrator(z: Array, split: Split) -> dict[str, Method]:
     return methods
 
 
-def operating_points(z: Array, split: Split, methods: dict[str, Method]) -> dict[str, dict[str, float]]:
-    """Thresholds per point and label: the probability that the stated share of safe rows exceeds."""
+def fit_languages(z: Array, split: Split, methods: dict[str, Method]) -> Calibrator:
+    """The methods with shifts by language for `unsafe`, whose method is fitted again with these."""
+    known = split.weights[:, -1] == 1
+    languages = [detect_language(text) for text, k in zip(split.texts, known, strict=True) if k]
+    x, y = z[known, -1], split.values[known, -1].astype(np.float64)
+    unsafe, shifts = fit_by_language(methods["unsafe"].kind, x, y, languages)
+    return Calibrator(WARDGATE, Link.SIGMOID, methods | {"unsafe": unsafe}, by_language=shifts)
+
+
+def unsafe_probabilities(z: Array, texts: list[str], calibrator: Calibrator) -> Array:
+    """P(unsafe) of texts as the engine gives it, from their deployed logits; *shape* (n,)."""
+    shifts = shifts_of([detect_language(text) for text in texts], calibrator.by_language)
+    return np.asarray(calibrator.methods["unsafe"](z[:, -1] + shifts))
+
+
+def operating_points(z: Array, split: Split, methods: Mapping[str, Method]) -> dict[str, dict[str, float]]:
+    """Thresholds per point and label: the probability that the stated share of safe rows exceeds.
+
+    Shifts by language are left out of it, so that what they raise in one language is not paid for by the others.
+    """
     points: dict[str, dict[str, float]] = {}
     safe = (split.values[:, -1] == 0) & (split.weights[:, -1] == 1)
     for point, rate in BUILT_IN_FALSE_POSITIVE_RATES.items():
@@ -198,31 +219,31 @@ def finish(
         The manifest, with the held-back figures under `measured`.
     """
     z = deployed_logits(guard, splits["calibrate"].texts)
-    methods = fit_calibrator(z, splits["calibrate"])
-    points = operating_points(z, splits["calibrate"], methods)
+    calibrator = fit_languages(z, splits["calibrate"], fit_calibrator(z, splits["calibrate"]))
+    points = operating_points(z, splits["calibrate"], calibrator.methods)
+    sung = canary_texts()
     manifest: dict[str, object] = {
         "format": 1,
         "name": guard.name,
         "version": version,
         "labels": "wardgate",
         **card,
-        "calibrator": {label: method_to_dict(m) for label, m in methods.items()},
+        "calibrator": calibrator.to_dict(),
         "points": points,
-        "canary": [round(float(p), 4) for p in methods["unsafe"](deployed_logits(guard, canary_texts())[:, -1])],
-        "measured": measure(guard, splits["held-back"], methods, points),
+        "canary": unsafe_probabilities(deployed_logits(guard, sung), sung, calibrator).round(4).tolist(),
+        "measured": measure(guard, splits["held-back"], calibrator, points),
     }
     write_manifest(out, manifest)
     return manifest
 
 
 def measure(
-    guard: Guard, split: Split, methods: dict[str, Method], points: dict[str, dict[str, float]]
+    guard: Guard, split: Split, calibrator: Calibrator, points: dict[str, dict[str, float]]
 ) -> dict[str, object]:
     """Figures of `unsafe` on rows that neither training nor calibration has seen."""
-    z = deployed_logits(guard, split.texts)
+    p = unsafe_probabilities(deployed_logits(guard, split.texts), split.texts, calibrator)
     known = split.weights[:, -1] == 1
-    p, y = np.asarray(methods["unsafe"](z[known, -1])), split.values[known, -1].astype(np.float64)
-    return figures(p, y, points["balanced"]["unsafe"])
+    return figures(p[known], split.values[known, -1].astype(np.float64), points["balanced"]["unsafe"])
 
 
 def figures(p: Array, y: Array, at: float) -> dict[str, object]:
