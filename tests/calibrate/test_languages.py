@@ -122,8 +122,8 @@ def test_shifts_are_read_back():
     made = Calibrator(WARDGATE, Link.SIGMOID, {"unsafe": Platt(2.0, 1.0)}, by_language={"de": -0.25, "es": 0.5})
     assert Calibrator.from_dict(made.to_dict(), WARDGATE, Link.SIGMOID) == made
     assert "by_language" not in Calibrator(WARDGATE, Link.SIGMOID, {}).to_dict()
-    for strange in ({"es": float("nan")}, {"es": "much"}):
-        with pytest.raises(ValueError, match=r"finite|could not convert"):
+    for strange in ({"es": float("nan")}, {"es": "much"}, [0.5], {"es": None}):
+        with pytest.raises(ValueError, match=r"not finite|not numbers by language"):
             Calibrator.from_dict({"by_language": strange}, WARDGATE, Link.SIGMOID)
 
 

@@ -67,9 +67,12 @@ class Calibrator:
         strange = set(values) - set(label_map.labels) - {OVERALL, BY_LANGUAGE}
         if strange:
             raise ValueError(f"the calibrator names labels that the guard does not have: {sorted(strange)}")
-        shifts = {code: float(shift) for code, shift in values.get(BY_LANGUAGE, {}).items()}  # type: ignore[arg-type]
+        told = values.get(BY_LANGUAGE, {})
+        if not isinstance(told, dict) or not all(isinstance(shift, float | int) for shift in told.values()):
+            raise ValueError("shifts by language are not numbers by language")
+        shifts = {code: float(shift) for code, shift in told.items()}
         if not all(map(math.isfinite, shifts.values())):
-            raise ValueError("a shift by language is not a finite number")
+            raise ValueError("a shift by language is not finite")
         methods = {label: method_from_dict(m) for label, m in values.items() if label != BY_LANGUAGE}
         overall = methods.pop(OVERALL, None)
         return cls(label_map, link, methods, overall, shifts)
@@ -107,7 +110,7 @@ class Calibrator:
                 raise ValueError(f"{len(logits)} rows and {len(languages)} languages do not pair up")
             shifts = shifts_of(languages, self.by_language)
         speaking = self.speaking()
-        if len(speaking) == 1:
+        if len(speaking) == 1:  # then the label's own probability moves too; what several give together moves as one
             logits[:, scores.labels.index(speaking[0])] += shifts
             shifts = np.zeros(len(logits))
         native = np.empty_like(logits)
