@@ -283,15 +283,14 @@ def controls(game: Game, parts: Parts, trainee: Trainee, out: Path, rewrites: in
 def table(results: dict[str, dict[str, Any]], view: str) -> str:
     """The figures of one column as Markdown."""
     shown = [g for g in GROUPS if g in next(iter(results.values()))[view]]
-    heads = ["classifier", "clean F1", *(f"evasion, {g}" for g in shown)]
-    heads += ["of before, " + shown[-1 if view == "raw" else min(1, len(shown) - 1)], "safe flagged"]
+    compared = shown[-1 if view == "raw" else min(1, len(shown) - 1)]
+    heads = ["classifier", "clean F1", *(f"evasion, {g}" for g in shown), f"of before, {compared}", "safe flagged"]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, by_view in results.items():
         r = by_view[view]
-        cells = [name, _with_interval(r["clean_f1"]), *(_with_interval(r[g]["evasion"]) for g in shown)]
-        cells.append(_with_interval(r[shown[-1 if view == "raw" else min(1, len(shown) - 1)]]["of_before"]))
-        cells.append(" / ".join(f"{r[g]['safe_flagged']:.3f}" for g in shown))
-        lines.append("| " + " | ".join(cells) + " |")
+        figures = [r["clean_f1"], *(r[g]["evasion"] for g in shown), r[compared]["of_before"]]
+        safe = " / ".join(f"{r[g]['safe_flagged']:.3f}" for g in shown)
+        lines.append("| " + " | ".join([name, *map(_with_interval, figures), safe]) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -328,9 +327,8 @@ def arguments() -> argparse.Namespace:
 
 def played(given: argparse.Namespace, parts: Parts, trainee: Trainee, say: Callable[[str], None]) -> Game:
     """Play the game, or what is left of it."""
-    generator = EditGenerator(
-        EditPolicy.uniform((NONE, *PLAYED)), Learning(beta=given.beta), given.seed, given.mirrored
-    )
+    policy = EditPolicy.uniform((NONE, *PLAYED))
+    generator = EditGenerator(policy, Learning(beta=given.beta), given.seed, given.mirrored)
     rules = Rules(
         rounds=given.rounds,
         k=given.k,
