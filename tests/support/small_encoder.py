@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel
 
 from wardgate.train.encoder_model import LayerHead
+from wardgate.train.mini import Settings, Split
+from wardgate.train.vocabulary import save_compact
 
 _WORDS = "bread cheese milk cake please give me some nice awful bad hurt you the a to is it now then go stop tea"
 WORDS = _WORDS.split()
@@ -47,3 +52,21 @@ def random_head(layers, seed=0, width=64):
     head.centre.normal_()
     head.spread.uniform_(0.5, 2)
     return head
+
+
+def toy_split(n=240):
+    rng = random.Random(5)
+    texts, values = [], []
+    for _ in range(n):
+        bad = rng.random() < 0.5
+        texts.append(" ".join([*rng.choices(WORDS[:9], k=3), "hurt you" if bad else "milk please"]))
+        values.append([float(bad)] * 13)
+    return Split(texts, np.array(values, np.float32), np.ones((n, 13), np.float32), ["toy"] * n)
+
+
+SETTINGS = Settings(epochs=2, batch_tokens=256, max_tokens=32, rate=1e-3, frozen=0, layers=3)
+
+
+def compact(folder):
+    save_compact(unigram(), folder / "tokenizer.json")
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))

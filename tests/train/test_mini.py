@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import random
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -14,35 +13,17 @@ import pytest
 torch = pytest.importorskip("torch")
 from tokenizers import Tokenizer  # noqa: E402
 
-from small_encoder import WORDS, small_base, unigram  # noqa: E402
-from wardgate.calibrate.metrics import log_loss  # noqa: E402
-from wardgate.data.example import Example  # noqa: E402
-from wardgate.engine.bundle import BundleError, load_bundle  # noqa: E402
-from wardgate.guards import View  # noqa: E402
+from small_encoder import SETTINGS, compact, small_base, toy_split, unigram  # noqa: E402
 from wardgate.guards.batching import windows  # noqa: E402
-from wardgate.guards.encoder import Beside, EncoderGuard, EncoderSettings  # noqa: E402
-from wardgate.hazards import HAZARDS, LABEL_MAPS, WARDGATE, Hazard  # noqa: E402
 from wardgate.normalise import normalise  # noqa: E402
 from wardgate.train import steps  # noqa: E402
 from wardgate.train.augment import attacked, batches  # noqa: E402
 from wardgate.train.encoder_model import ByteDropout, EncoderGuardModel, masked_multilabel_loss  # noqa: E402
 from wardgate.train.export import export_onnx, q4_blocks  # noqa: E402
 from wardgate.train.mini import Settings, Split, fit, train_mini  # noqa: E402
-from wardgate.train.mini_data import WEAK_SAFE, code_switch, lexicon, sorry, split_of, targets  # noqa: E402
-from wardgate.train.nano import NanoSettings, train_nano  # noqa: E402
-from wardgate.train.pack import (  # noqa: E402
-    deployed_logits,
-    finish,
-    fit_calibrator,
-    fit_languages,
-    joined,
-    pack,
-    unsafe_probabilities,
-)
 from wardgate.train.runs import EMBEDDINGS, RUN_FILES, averaged, open_run, take_over  # noqa: E402
 from wardgate.train.shallow import thinned  # noqa: E402
-from wardgate.train.vocabulary import choose_pieces, save_compact, trimmed  # noqa: E402
-from wardgate.train.written import benign_requests, of_groups, requests, templates, works  # noqa: E402
+from wardgate.train.vocabulary import choose_pieces, trimmed  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -165,92 +146,6 @@ def test_windows_cover_every_token_and_overlap(length):
         assert len(set(left) & set(right)) >= 3
 
 
-def test_split_keeps_near_copies_together():
-    assert split_of("How to bake bread?") == split_of("how to bake bread") == split_of("HOW to bake: bread 1!!")
-    shares = [split_of(f"text number {w} {v}") for w in WORDS for v in WORDS]
-    assert 0.8 < shares.count("train") / len(shares) < 0.95
-
-
-def test_targets_leave_the_unknown_out():
-    def example(unsafe, present=(), absent=()):
-        return Example("1", "t", None, unsafe, frozenset(present), frozenset(absent), "en", "prompt", "s", "x")
-
-    values, weights = targets(
-        [example(True, [Hazard.HATE]), example(False, absent=HAZARDS), example(None, absent=[Hazard.HATE])]
-    )
-    hate = HAZARDS.index(Hazard.HATE)
-    assert sum(values[0]) == 2
-    assert sum(weights[0]) == 2
-    assert sum(weights[1]) == 13
-    assert sum(values[1]) == 0
-    assert weights[2][hate] == 1
-    assert weights[2][-1] == WEAK_SAFE
-
-
-def test_templates_pair_intents_with_harmless_twins_in_four_languages():
-    made = templates()
-    for language in ("en", "de", "es", "fr"):
-        sides = {e.unsafe for e in made if e.language == language}
-        assert sides == {True, False}
-
-
-def test_what_is_said_of_groups_has_a_kind_and_a_harmless_side_in_every_language():
-    made = of_groups()
-    for language in {e.language for e in made}:
-        unkind = {e.text for e in made if e.language == language and e.unsafe}
-        others = {e.text for e in made if e.language == language and e.unsafe is False}
-        assert unkind
-        assert others
-        assert not unkind & others
-
-
-def test_ordinary_requests_are_filled_in_distinct_and_the_same_for_a_seed():
-    made = benign_requests(500, seed=3)
-    assert [e.text for e in made] == [e.text for e in benign_requests(500, seed=3)]
-    assert len({e.text for e in made}) > 450
-    assert not [e.text for e in made if re.search(r"\{[a-z]+\}", e.text)]
-    assert {e.unsafe for e in made} == {False}
-    assert max(len(e.text) for e in made) > 400
-
-
-def test_code_switching_swaps_known_words_only():
-    words = {"help": "Helfen", "my": "mein", "neighbour": "Nachbar"}
-    assert code_switch("Help my neighbour, zork!", words, random.Random(0), share=1.0) == "Helfen mein Nachbar, zork!"
-    assert code_switch("Help", words, random.Random(0), share=0.0) == "Help"
-
-
-def test_the_words_are_one_each_and_swap_most_of_an_ordinary_sentence():
-    words = lexicon()
-    assert len(words) > 2500
-    assert all(english == english.lower().strip() and german.strip() for english, german in words.items())
-    assert (
-        code_switch("You can use this tool.", words, random.Random(0), share=1.0) == "Du kann benutzen dies Werkzeug."
-    )
-
-
-def test_regret_is_put_in_for_the_word_that_apertium_writes_for_it():
-    assert sorry(["Losiento , pero no"], "lo siento") == ["lo siento, pero no"]
-    assert sorry(["yo siento"], "lo siento") == ["yo siento"]
-
-
-def toy_split(n=240):
-    rng = random.Random(5)
-    texts, values = [], []
-    for _ in range(n):
-        bad = rng.random() < 0.5
-        texts.append(" ".join([*rng.choices(WORDS[:9], k=3), "hurt you" if bad else "milk please"]))
-        values.append([float(bad)] * 13)
-    return Split(texts, np.array(values, np.float32), np.ones((n, 13), np.float32), ["toy"] * n)
-
-
-SETTINGS = Settings(epochs=2, batch_tokens=256, max_tokens=32, rate=1e-3, frozen=0, layers=3)
-
-
-def compact(folder):
-    save_compact(unigram(), folder / "tokenizer.json")
-    return Tokenizer.from_file(str(folder / "tokenizer.json"))
-
-
 def test_training_resumes_to_the_same_weights(base, tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "CHECKPOINT_EVERY", 5)
 
@@ -350,29 +245,6 @@ def test_an_unsafe_text_that_is_cut_still_shows_its_start_and_a_safe_one_any_str
     assert any("please" not in text and "cheese" in text for text in shown[False])
 
 
-def test_texts_that_were_written_out_are_of_both_sides_and_differ():
-    rows = requests()
-    assert len({e.text for e in rows}) == len(rows) > 10_000
-    assert len({e.language for e in rows}) == 19
-    assert {e.kind for e in rows} == {"prompt", "response", "comment"}
-    for language in {e.language for e in rows}:
-        sides = [e.unsafe for e in rows if e.language == language]
-        assert sum(sides) > 20
-        assert sides.count(False) > 40
-    never = {Hazard.CHILD_SEXUAL_EXPLOITATION, Hazard.INDISCRIMINATE_WEAPONS}
-    assert not never & {h for e in rows for h in e.present}
-
-
-def test_asking_about_a_protected_work_is_harmless_and_so_is_a_free_one_whole():
-    rows = works()
-    assert {e.present for e in rows} == {frozenset(), frozenset({Hazard.INTELLECTUAL_PROPERTY})}
-    asked = {e.text for e in rows if e.unsafe}
-    assert any("Neuromancer" in t for t in asked)
-    assert any("Neuromancer" in e.text for e in rows if not e.unsafe)
-    assert not any("Frankenstein" in t for t in asked)
-    assert len({e.text for e in rows}) == len(rows)
-
-
 @pytest.mark.parametrize(("spread", "kept"), [(False, [0, 1]), (True, [0, 3])])
 def test_a_student_keeps_the_lowest_layers_or_some_taken_evenly(spread, kept):
     from transformers import BertConfig, BertModel
@@ -396,158 +268,6 @@ def test_a_student_keeps_the_lowest_layers_or_some_taken_evenly(spread, kept):
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     with pytest.raises(ValueError, match="1 to 4 layers, not 5"):
         thinned(teacher, 5, spread=spread)
-
-
-def test_from_rows_to_a_bundle_that_the_engine_loads(base, tmp_path):
-    torch.manual_seed(0)
-    made = EncoderGuardModel.from_base(base, 13)
-    tokenizer = compact(tmp_path)
-    fit(made, toy_split(), tokenizer, SETTINGS, tmp_path, report=lambda *_: None)
-    manifest = pack(made, {"calibrate": toy_split(), "held-back": toy_split()}, tmp_path, name="toy", version="0")
-    assert manifest["measured"]["auroc"] > 0.9
-    bundle = load_bundle(tmp_path)
-    p = bundle.calibrator.apply(bundle.guard.score([View("cheese hurt you"), View("cheese milk please")])).unsafe
-    assert p[0] > p[1]
-    assert json.loads((tmp_path / "bundle.json").read_text())["labels"] == "wardgate"
-
-
-def test_a_bundle_knows_in_which_language_it_is_shy():
-    """In German the same truth comes with lower logits; packing finds out by how much, and the rest stays."""
-    rng = np.random.default_rng(0)
-    asked = "Could you tell me what the weather is like today?", "Kannst du mir sagen, wie heute das Wetter ist?"
-    texts = [asked[0], asked[0], asked[1]] * 1000
-    truth = rng.normal(0, 3, len(texts))
-    values = np.repeat((rng.random(len(texts)) < 1 / (1 + np.exp(-truth)))[:, None], 13, axis=1).astype(np.float32)
-    split = Split(texts, values, np.ones_like(values), ["toy"] * len(texts))
-    z = np.repeat((truth - np.tile([0.0, 0.0, 1.0], 1000))[:, None], 13, axis=1)
-    made = fit_languages(z, split, fit_calibrator(z, split))
-    assert set(made.by_language) == {"de"}
-    assert made.by_language["de"] == pytest.approx(1.0, abs=0.2)
-    p = unsafe_probabilities(z, texts, made)
-    english = np.array(texts) == asked[0]
-    np.testing.assert_array_equal(p[english], made.methods["unsafe"](z[english, -1]))
-    assert log_loss(p[~english], values[~english, -1]) < log_loss(
-        made.methods["unsafe"](z[~english, -1]), values[~english, -1]
-    )
-
-
-def test_an_encoder_and_n_grams_become_one_bundle(base, tmp_path):
-    splits = {"calibrate": toy_split(), "held-back": toy_split(), "train": toy_split()}
-    deep, wide, both = (tmp_path / name for name in ("deep", "wide", "both"))
-    deep.mkdir()
-    compact(deep)
-    pack(EncoderGuardModel.from_base(base, 13), splits, deep, name="deep", version="1")
-    train_nano(splits, wide, NanoSettings(epochs=2, batch=32, rate=0.02), version="2", report=lambda *_: None)
-    guard, card = joined("toy", deep, wide, both, share=0.5)
-    manifest = finish(guard, splits, both, version="3", card=card)
-    assert manifest["measured"]["auroc"] > 0.9
-    assert [(part["kind"], part["version"]) for part in manifest["of"]] == [("encoder", "1"), ("ngrams", "2")]
-    views = [View("cheese hurt you"), View("")]
-    z = [load_bundle(folder).guard.score(views).logits for folder in (deep, wide, both)]
-    np.testing.assert_allclose(z[2], z[0] + 0.5 * np.maximum(z[1], -1), rtol=1e-5)
-    for one, other in ((wide, deep), (both, wide)):
-        with pytest.raises(ValueError, match="not 'encoder' and 'ngrams'"):
-            joined("toy", one, other, tmp_path / "other", share=0.5)
-    (both / "weights.safetensors").write_bytes(b"x")
-    with pytest.raises(BundleError, match=r"weights\.safetensors is damaged"):
-        load_bundle(both)
-
-
-class Counted:
-    """N-grams by proxy: each label's logit is the number of letters of a piece, and every piece is kept."""
-
-    labels = WARDGATE
-
-    def __init__(self):
-        self.pieces = []
-
-    def logits(self, texts):
-        self.pieces += texts
-        return np.repeat(np.array([[len(t)] for t in texts], dtype=np.float32), 13, axis=1)
-
-
-def test_n_grams_are_asked_about_the_same_pieces_as_the_encoder(tmp_path, model):
-    export_onnx(model, tmp_path / "m.onnx", quantised=False)
-    compact(tmp_path)
-    small = EncoderSettings(window=20, overlap=4)
-    files = (tmp_path / "m.onnx", tmp_path / "tokenizer.json")
-    words = Counted()
-    plain, both = (EncoderGuard("t", *files, settings=small, beside=b) for b in (None, Beside(words, 0.5)))
-    passage = " ".join(f"milk {chr(0x4E00 + i)}" for i in range(30))  # so that no stretch of it occurs twice
-    short, long = "give me bread", f"{passage}\nstop hurt you"
-    one, two = plain.score([View(short)]).logits, both.score([View(short)]).logits
-    np.testing.assert_allclose(two, one + 0.5 * len(short), rtol=1e-6)
-    assert words.pieces == [short]
-    words.pieces.clear()
-    found = both.score([View(long), View("")]).logits
-    assert np.isfinite(found).all()
-    assert "" in words.pieces
-    assert "stop hurt you" in words.pieces
-    windows = sorted((long.index(p), len(p)) for p in words.pieces if p and p != "stop hurt you")
-    assert len(windows) > 2
-    ends = [start + length for start, length in windows]
-    assert windows[0][0] == 0
-    assert ends[-1] == len(long)
-    assert all(start < end for (start, _), end in zip(windows[1:], ends, strict=False))
-
-
-def test_harmless_words_take_no_more_than_the_floor():
-    words = Counted()
-    words.logits = lambda texts: np.array([[-9.0] * 12 + [3.0]] * len(texts), dtype=np.float32)
-    np.testing.assert_allclose(Beside(words, 0.5, floor=-2).adds(["a", "b"]), [[-1] * 12 + [1.5]] * 2)
-
-
-def test_pieces_of_few_tokens_and_many_letters_are_asked_about_a_few_at_a_time():
-    words, asked = Counted(), []
-    kept = words.logits
-    words.logits = lambda texts: asked.append(sum(map(len, texts))) or kept(texts)
-    texts = [" " * 30_000, "a", "b" * 20_000, "", "c" * 15_000, " " * 100_000]
-    np.testing.assert_allclose(Beside(words, 0.5).adds(texts)[:, 0], [len(t) / 2 for t in texts])
-    assert sorted(words.pieces) == sorted(texts)
-    assert max(a for a in asked if a != 100_000) <= 40_000
-
-
-def test_n_grams_of_other_labels_do_not_go_beside(tmp_path, model):
-    export_onnx(model, tmp_path / "m.onnx", quantised=False)
-    compact(tmp_path)
-    other = Counted()
-    other.labels = LABEL_MAPS["duoguard"]
-    with pytest.raises(ValueError, match="do not answer the same labels"):
-        EncoderGuard("t", tmp_path / "m.onnx", tmp_path / "tokenizer.json", beside=Beside(other, 0.5))
-
-
-@pytest.mark.parametrize("line", ["stop hurt you", "stop hurt you " * 40])
-def test_the_last_line_of_a_long_text_is_also_read_alone(base, tmp_path, model, line):
-    export_onnx(model, tmp_path / "m.onnx", quantised=False)
-    compact(tmp_path)
-    small = EncoderSettings(window=20, overlap=4)
-    guard = EncoderGuard("t", tmp_path / "m.onnx", tmp_path / "tokenizer.json", settings=small)
-    passage = "milk please " * 40
-    # To this tokenizer the line break and the snowman are the same unknown piece.
-    joined, whole, alone = guard.score([View(t) for t in (f"{passage}\n{line}", f"{passage}☃{line}", line)]).logits
-    np.testing.assert_allclose(joined, np.maximum(whole, alone) if len(line) < 20 else whole, atol=1e-5)
-    assert len(line) > 20 or (alone > whole).any()
-
-
-def test_batching_does_not_change_scores(base, tmp_path, model):
-    export_onnx(model, tmp_path / "m.onnx", quantised=False)
-    compact(tmp_path)
-    texts = ["milk", "give me some bread and cheese please now", "", "stop " * 200]
-    guards = [
-        EncoderGuard(
-            "t",
-            tmp_path / "m.onnx",
-            tmp_path / "tokenizer.json",
-            settings=EncoderSettings(window=20, overlap=4, batch_tokens=b),
-        )
-        for b in (20, 4096)
-    ]
-    rows = [g.score([View(t) for t in texts]).logits for g in guards]
-    alone = np.concatenate([guards[0].score([View(t)]).logits for t in texts])
-    np.testing.assert_allclose(rows[0], rows[1], atol=1e-5)
-    np.testing.assert_allclose(rows[0], alone, atol=1e-5)
-    np.testing.assert_allclose(deployed_logits(guards[0], texts), rows[0], atol=1e-5)
-    assert WARDGATE.labels == guards[0].score([View("x")]).labels
 
 
 def test_dropout_by_bytes_drops_its_share_keeps_the_mean_and_is_nothing_in_evaluation():
