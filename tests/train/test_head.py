@@ -12,12 +12,11 @@ torch = pytest.importorskip("torch")
 
 from test_small import quiet, toy  # noqa: E402
 
-from small_encoder import random_head, small_base, unigram  # noqa: E402
+from small_encoder import random_head, unigram  # noqa: E402
 from wardgate.engine.bundle import load_bundle  # noqa: E402
 from wardgate.guards import View  # noqa: E402
 from wardgate.guards.encoder import ACTS, EncoderGuard  # noqa: E402
 from wardgate.train import head as room  # noqa: E402
-from wardgate.train.encoder_model import EncoderGuardModel  # noqa: E402
 from wardgate.train.export import export_onnx  # noqa: E402
 from wardgate.train.head import HeadSettings, Readings, fit_head, mixed, open_head, read_texts, save_head  # noqa: E402
 from wardgate.train.mini import Settings, cut, padded  # noqa: E402
@@ -25,17 +24,6 @@ from wardgate.train.speech_acts import Told  # noqa: E402
 from wardgate.train.vocabulary import save_compact  # noqa: E402
 
 QUICK = HeadSettings(layers=(1, 2), hidden=16, dropped=0.1, epochs=30, batch=32, rate=0.02)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return small_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture
-def model(base):
-    torch.manual_seed(2)
-    return EncoderGuardModel.from_base(base, 13).eval()
 
 
 def asked(model, head, texts):

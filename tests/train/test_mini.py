@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from tokenizers import Tokenizer  # noqa: E402
 
-from small_encoder import SETTINGS, compact, small_base, toy_split, unigram  # noqa: E402
+from small_encoder import SETTINGS, compact, toy_split, unigram  # noqa: E402
 from wardgate.guards.batching import windows  # noqa: E402
 from wardgate.normalise import normalise  # noqa: E402
 from wardgate.train import steps  # noqa: E402
@@ -24,17 +24,6 @@ from wardgate.train.mini import Settings, Split, fit, train_mini  # noqa: E402
 from wardgate.train.runs import EMBEDDINGS, RUN_FILES, averaged, open_run, take_over  # noqa: E402
 from wardgate.train.shallow import thinned  # noqa: E402
 from wardgate.train.vocabulary import choose_pieces, trimmed  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return small_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture
-def model(base):
-    torch.manual_seed(1)
-    return EncoderGuardModel.from_base(base, 13).eval()
 
 
 def slow_loss(logits, targets, weights, rank_weight):

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from small_encoder import SETTINGS, compact, small_base, toy_split  # noqa: E402
+from small_encoder import SETTINGS, compact, toy_split  # noqa: E402
 from wardgate.calibrate.metrics import log_loss  # noqa: E402
 from wardgate.engine.bundle import BundleError, load_bundle  # noqa: E402
 from wardgate.guards import View  # noqa: E402
@@ -28,17 +28,6 @@ from wardgate.train.pack import (  # noqa: E402
     pack,
     unsafe_probabilities,
 )
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return small_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture
-def model(base):
-    torch.manual_seed(1)
-    return EncoderGuardModel.from_base(base, 13).eval()
 
 
 def test_from_rows_to_a_bundle_that_the_engine_loads(base, tmp_path):
