@@ -104,11 +104,9 @@ class Calibrator:
         logits = scores.logits.astype(np.float64)
         if self.link is Link.SOFTMAX:
             logits = log_odds(logits)
-        shifts = np.zeros(len(logits))
-        if languages is not None:
-            if len(languages) != len(logits):
-                raise ValueError(f"{len(logits)} rows and {len(languages)} languages do not pair up")
-            shifts = shifts_of(languages, self.by_language)
+        shifts = shifts_of([None] * len(logits) if languages is None else languages, self.by_language)
+        if len(shifts) != len(logits):
+            raise ValueError(f"{len(logits)} rows and {len(shifts)} languages do not pair up")
         speaking = self.speaking()
         if len(speaking) == 1:  # then the label's own probability moves too; what several give together moves as one
             logits[:, scores.labels.index(speaking[0])] += shifts
@@ -117,10 +115,13 @@ class Calibrator:
         for column, label in enumerate(scores.labels):
             native[:, column] = self.methods.get(label, Identity())(logits[:, column])
         calibrated = bool(self.methods) or self.overall is not None
-        return Probabilities(scores, native, self._unsafe(native, shifts), self._hazards(native), calibrated)
+        unsafe = self._unsafe(native, speaking, shifts)
+        return Probabilities(scores, native, unsafe, self._hazards(native), calibrated)
 
-    def _unsafe(self, native: NDArray[np.float64], shifts: NDArray[np.float64]) -> NDArray[np.float64]:
-        columns = [self.label_map.labels.index(label) for label in self.speaking()]
+    def _unsafe(
+        self, native: NDArray[np.float64], speaking: Sequence[str], shifts: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        columns = [self.label_map.labels.index(label) for label in speaking]
         if not columns:
             return np.full(len(native), np.nan)
         part = native[:, columns]

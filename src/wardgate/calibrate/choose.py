@@ -103,8 +103,7 @@ def out_of_fold(
     every run, and does not follow the order of the rows.
     """
     z, y = np.asarray(z, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if name == "identity" and languages is None:
-        return Identity()(z)
+    spoken = [None] * len(y) if languages is None else languages
     fold = np.empty(len(y), dtype=np.int64)
     shuffled = np.random.default_rng(0).permutation(len(y))
     for label in (0, 1):
@@ -113,9 +112,6 @@ def out_of_fold(
     out = np.empty(len(y))
     for k in range(folds):
         held, rest = fold == k, fold != k
-        if languages is None:
-            out[held] = fit_named(name, z[rest], y[rest])(z[held])
-        else:
-            method, shifts = fit_by_language(name, z[rest], y[rest], list(compress(languages, rest)))
-            out[held] = method(z[held] + shifts_of(list(compress(languages, held)), shifts))
+        method, shifts = fit_by_language(name, z[rest], y[rest], list(compress(spoken, rest)))
+        out[held] = method(z[held] + shifts_of(list(compress(spoken, held)), shifts))
     return out

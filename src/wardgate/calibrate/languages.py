@@ -90,11 +90,12 @@ def fit_by_language(name: str, z: Array, y: Array, languages: Sequence[str | Non
     Raises:
         ValueError: as `fit_shifts` and the method's own fitting.
     """
-    method = fit_named(name, z, y)
-    shifts = fit_shifts(method, z, y, languages)
-    for _ in range(ROUNDS - 1):
+    shifts: dict[str, float] = {}
+    for _ in range(ROUNDS):
         method = fit_named(name, z + shifts_of(languages, shifts), y)
         shifts = fit_shifts(method, z, y, languages)
+        if not shifts:  # no language has rows enough, so that no further round would change anything
+            break
     return method, shifts
 
 

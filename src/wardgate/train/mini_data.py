@@ -208,7 +208,8 @@ def translated(chosen: Sequence[Example], seed: int) -> list[Example]:
     spanish = apertium(texts, "eng-spa")
     french = sorry(apertium(spanish, "es-fr"), "je suis désolé")
     italian = sorry(apertium(spanish[::4], "spa-ita"), "mi dispiace")
-    spanish, words = sorry(spanish, "lo siento"), lexicon()
+    spanish = sorry(spanish, "lo siento")
+    words = lexicon()
     german = [code_switch(t, words, rng, share=rng.choice((0.6, 1.0))) for t in texts]
     out: list[Example] = []
     for language, lines, origin in (

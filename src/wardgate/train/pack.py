@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import asdict
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,7 +85,7 @@ def fit_calibrator(z: Array, split: Split) -> dict[str, Method]:
 def fit_languages(z: Array, split: Split, methods: dict[str, Method]) -> Calibrator:
     """The methods with shifts by language for `unsafe`, whose method is fitted again with these."""
     known = split.weights[:, -1] == 1
-    languages = [detect_language(text) for text, k in zip(split.texts, known, strict=True) if k]
+    languages = [detect_language(text) for text in compress(split.texts, known)]
     x, y = z[known, -1], split.values[known, -1].astype(np.float64)
     unsafe, shifts = fit_by_language(methods["unsafe"].kind, x, y, languages)
     return Calibrator(WARDGATE, Link.SIGMOID, methods | {"unsafe": unsafe}, by_language=shifts)

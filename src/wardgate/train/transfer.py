@@ -153,9 +153,12 @@ def matched(rows: Iterable[Example], see: Callable[[list[str]], Array]) -> list[
         if e.source == PARALLEL:
             sides.setdefault(e.language, {})[e.text] = e
     english = sides.pop("en", {})
+    if not english or not sides:
+        return []
+    there = _directions(see(list(english)))
     pairs: list[tuple[Example, Example]] = []
-    for side in sides.values() if english else ():
-        alike = _directions(see(list(english))) @ _directions(see(list(side))).T
+    for side in sides.values():
+        alike = there @ _directions(see(list(side))).T
         back, found = alike.argmax(0), list(side.values())
         pairs += [
             (e, found[j])
