@@ -260,6 +260,8 @@ def test_batch_calibration_reads_unlabelled_traffic(tmp_path):
     [
         ("", "no rows"),
         ('{"text": 3}', "line 1"),
+        ('{"text": "a", "response": 3}', "line 1"),
+        ('{"text": "a", "language": ["de"]}', "line 1"),
         ('{"text": "a"}\nno', "line 2"),
         ('["a"]', "line 1"),
         ('"a"', "line 1"),

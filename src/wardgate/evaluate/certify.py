@@ -23,7 +23,7 @@ from wardgate.engine.certificate import Certificate, confidence
 from wardgate.engine.submission import Submission
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -134,13 +134,23 @@ def read_labelled(path: Path) -> Labelled:
 
 
 def _row(row: dict[str, object]) -> tuple[Submission, bool]:
+    if row["unsafe"] not in (0, 1):
+        raise TypeError
+    return submission_of(row), bool(row["unsafe"])
+
+
+def submission_of(row: Mapping[str, object]) -> Submission:
+    """A row's `text` (or `prompt`), with its `response` and `language` where it has them.
+
+    Raises:
+        KeyError: if it has no text.
+        TypeError: if one of these is not a string.
+    """
     text = row["text"] if "text" in row else row["prompt"]
     response, language = row.get("response"), row.get("language")
-    if row["unsafe"] not in (0, 1) or not isinstance(text, str):
+    if not isinstance(text, str) or not isinstance(response, str | None) or not isinstance(language, str | None):
         raise TypeError
-    if not isinstance(response, str | None) or not isinstance(language, str | None):
-        raise TypeError
-    return Submission(text, response, language=language), bool(row["unsafe"])
+    return Submission(text, response, language=language)
 
 
 def decide_all(engine: Engine, data: Labelled, progress: Callable[[], None] = lambda: None) -> list[Decision]:

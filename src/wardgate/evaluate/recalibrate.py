@@ -6,13 +6,14 @@ import hashlib
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wardgate.calibrate import FALSE_POSITIVE_RATES, Calibrator
 from wardgate.calibrate.calibrator import BY_LANGUAGE, OVERALL, log_odds, logit
-from wardgate.calibrate.choose import MINIMUM_ROWS, choose, fit_chosen, out_of_fold
+from wardgate.calibrate.choose import MINIMUM_ROWS, fit_chosen, out_of_fold
 from wardgate.calibrate.fit import FITTERS
 from wardgate.calibrate.languages import fit_by_language, shifts_of
 from wardgate.calibrate.methods import Identity, method_to_dict
@@ -22,7 +23,7 @@ from wardgate.engine.catalogue import load_guard
 from wardgate.engine.engine import Engine
 from wardgate.engine.fitted import CalibratorError, FittedCalibrator
 from wardgate.engine.submission import Submission
-from wardgate.evaluate.certify import CHUNK, LabelledDataError
+from wardgate.evaluate.certify import CHUNK, LabelledDataError, submission_of
 from wardgate.guards import Link
 from wardgate.policy import load_policy
 
@@ -47,7 +48,7 @@ METHODS = ("auto", *MINIMUM_ROWS, *UNLABELLED)
 
 
 def read_texts(path: Path) -> tuple[list[Submission], str]:
-    """Unlabelled traffic: JSON lines with `text` (or `prompt`) and optionally `response`; and the file's hash.
+    """Unlabelled traffic: JSON lines with `text` (or `prompt`), `response`, `language` if known; and the file's hash.
 
     Raises:
         LabelledDataError: if a line is not of that form, or there are no rows; the message never holds text.
@@ -60,19 +61,12 @@ def read_texts(path: Path) -> tuple[list[Submission], str]:
     for number, line in enumerate(raw.splitlines(), 1):
         if line.strip():
             try:
-                row = json.loads(line)
-                out.append(Submission(_text(row["text"] if "text" in row else row["prompt"]), row.get("response")))
+                out.append(submission_of(json.loads(line)))
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise LabelledDataError(f"{path.name}, line {number}: needs a string `text`") from None
     if not out:
         raise LabelledDataError(f"{path.name} has no rows")
     return out, hashlib.sha256(raw).hexdigest()
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
 
 
 def scored(
@@ -137,42 +131,42 @@ def fit_labelled(
     y = np.array(data.unsafe, dtype=np.float64)
     known = np.isfinite(z)
     z, y = z[known], y[known]
-    languages = [case.language for case, k in zip(cases, known, strict=True) if k]
+    languages = [case.language for case in compress(cases, known)]
     own = loaded.judge.calibrator
     before = (own.overall if key == OVERALL else own.methods.get(key)) or Identity()
     moved = z + shifts_of(languages, own.by_language)
     x = z if by_language else moved
-    made, name = _fitted(x, y, method)
+    made, name, losses = _fitted(x, y, method)
     methods: dict[str, Mapping[str, object]] = {key: method_to_dict(made)}
     measured = {
         "method": name,
         "rows_not_scored": int((~known).sum()),
-        "losses": {k: round(v, 6) for k, v in choose(x, y).losses.items()} if method == "auto" else {},
+        "losses": {k: round(v, 6) for k, v in losses.items()},
         "before": _quality(before(moved), y),
         "after": _quality(out_of_fold(x, y, name), y),
     }
     if by_language:
         made, shifts = fit_by_language(name, z, y, languages)
-        methods[key] = method_to_dict(made)
-        methods[BY_LANGUAGE] = dict(shifts)
+        methods |= {key: method_to_dict(made), BY_LANGUAGE: shifts}
         measured["after_by_language"] = _quality(out_of_fold(z, y, name, languages=languages), y)
         x = z + shifts_of(languages, shifts)
     points, measured["thresholds_from_data"] = _points(loaded.points, before, made, x[y == 0])
     return _file(loaded, methods, points, len(y), int(y.sum()), data.sha256, measured)
 
 
-def _fitted(z: Array, y: Array, method: str) -> tuple[Method, str]:
+def _fitted(z: Array, y: Array, method: str) -> tuple[Method, str, Mapping[str, float]]:
+    """The method, its kind, and the cross-validated losses that it was chosen by, if it was."""
     rarer = int(min(y.sum(), len(y) - y.sum()))
     if method == "auto":
         made, choice = fit_chosen(z, y)
         if choice.name == "identity" and rarer < min(MINIMUM_ROWS.values()):
             need = min(MINIMUM_ROWS.values())
             raise CalibratorError(f"too few rows: {rarer} of the rarer class, and the simplest method needs {need}")
-        return made, choice.name
+        return made, choice.name, choice.losses
     if rarer < MINIMUM_ROWS[method]:
         need = MINIMUM_ROWS[method]
         raise CalibratorError(f"too few rows: {rarer} of the rarer class, and {method} needs {need}; try --method auto")
-    return FITTERS[method](z, y), method
+    return FITTERS[method](z, y), method, {}
 
 
 def fit_unlabelled(loaded: Loaded, cases: Sequence[Case], data_sha256: str, *, method: str) -> FittedCalibrator:
